@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from barnraise.contract.records import Commit, blob_name, wanted
 from barnraise.core.errors import TrustError, Unreachable
-from barnraise.core.ids import BlobHash, Millis, PublicKey
+from barnraise.core.ids import BlobHash, Millis, PublicKey, Round
 from barnraise.core.signed import Signed
 from barnraise.fold.log import check_blob
 from barnraise.network.swarm import Swarm
@@ -18,6 +19,7 @@ from coordinator.reasons.rounds import InvalidBlob, RefusalReason
 from coordinator.rounds.commit_check import Fits, Misfit, check_commit
 from coordinator.rounds.intake import Intake
 from coordinator.rounds.membership import Membership
+from coordinator.store.named_blobs import named_by_run
 from coordinator.store.run_store import RunStore
 from coordinator.timing import Timing
 
@@ -35,8 +37,8 @@ class Contributions:
     intake: Intake = field(init=False)
     _fetches: dict[asyncio.Task[None], BlobHash] = field(default_factory=dict)
     """The blob that each fetches."""
-    _unchecked: set[BlobHash] = field(default_factory=set)
-    """Blobs that were not in the store when their fetch started, and are not accepted yet."""
+    _foreign: dict[BlobHash, Round] = field(default_factory=dict)
+    """Blobs that were not in the store when a fetch of them started, and are not accepted, with the round."""
     _is_listed: Callable[[BlobHash], bool] = lambda _: False
 
     def __post_init__(self) -> None:
@@ -54,6 +56,7 @@ class Contributions:
     def consider(self, announced: Iterable[Signed[Commit]], members: Membership, now: Millis) -> None:
         """Start a fetch for each new commit that fits the open round; refuse the others, once."""
         run = self.store.snapshot
+        self._remove_where(lambda blob: self._foreign[blob] < run.round)
         for commit in announced:
             if run.position.standings.bans(commit.signer):
                 continue
@@ -65,8 +68,6 @@ class Contributions:
         for fetch in [fetch for fetch in self._fetches if fetch.done()]:
             del self._fetches[fetch]
             fetch.result()
-        if not self._fetches:
-            self._unchecked.clear()
 
     def restart(self) -> None:
         """As `Intake.restart`."""
@@ -111,7 +112,7 @@ class Contributions:
         """Fetch, check and accept a contribution, or refuse it. Raises Unreachable."""
         store, name = self.store, blob_name(commit.value)
         if name not in store.blobs:  # a commit may name a shard of the dataset
-            self._unchecked.add(name)
+            self._foreign[name] = store.snapshot.round
         holders = members.working_on(store.snapshot.round)
         try:
             path = await self.swarm.fetch_pieces(wanted(commit.value), [commit.signer, *holders])
@@ -121,28 +122,31 @@ class Contributions:
             raise Unreachable("the blob was removed from the store", fix="It is fetched again.") from None
         except TrustError as error:
             self._refuse(commit, InvalidBlob(error.problem), members)
-            self._remove_unused(name)
+            self._remove_where(lambda blob: blob == name, but=1)
             return
         run = store.snapshot
         banned = run.position.standings.bans(commit.signer)
         if banned or commit.value.round != run.round or self._is_full():
-            self._remove_unused(name)
+            self._remove_where(lambda blob: blob == name, but=1)
             return
         store.accept(commit, self.clock())
-        self._unchecked.discard(name)
+        self._foreign.pop(name, None)
         log.info("accepted %s: %d tokens", members.name(commit.signer), commit.value.tokens)
 
-    def _remove_unused(self, name: BlobHash) -> None:
-        """Remove the blob of a contribution that is invalid or too late from the store.
+    def _remove_where(self, is_meant: Callable[[BlobHash], bool], but: int = 0) -> None:
+        """Remove blobs of contributions that were refused or came too late from the store.
 
-        It stays where it was there before, where a close of others lists it, and where a valid contribution
-        of another owner names it: a commit may copy another's blob hash and describe the pieces wrongly.
+        One stays where it was there before, where a close of others lists it, where the run itself names it,
+        and where another fetch of it runs: a commit may copy the blob hash of another's contribution, or of a
+        file of the run, and describe it wrongly. but: fetches of the blob that do not count.
         """
-        running = [blob for fetch, blob in self._fetches.items() if blob == name and not fetch.done()]
-        if name in self._unchecked and len(running) == 1:
-            self._unchecked.remove(name)
-            if not self._is_listed(name):
-                self.store.remove([name])
+        running = Counter(blob for fetch, blob in self._fetches.items() if not fetch.done())
+        meant = {blob for blob in self._foreign if is_meant(blob) and running[blob] <= but}
+        for blob in meant:
+            del self._foreign[blob]
+        if meant:
+            kept = named_by_run(self.store.snapshot, self.store.blobs)
+            self.store.remove([blob for blob in meant - kept if not self._is_listed(blob)])
 
     def _refuse(self, commit: Signed[Commit], reason: RefusalReason, members: Membership) -> None:
         self.intake.refuse(commit, reason)

@@ -137,8 +137,8 @@ class JointClosing:
         self.agreement.propose(entry.name, entry.kind)
 
     def lists(self, blob: BlobHash) -> bool:
-        """Whether a close that may yet be entered lists a contribution with this blob."""
-        return blob in self._listed
+        """Whether it is an entry that may yet be entered, or a contribution that such a close lists."""
+        return blob in self._listed or any(value.entry == blob for value in self._checks)
 
     def tick(self) -> None:
         """Let time pass, and check what others propose."""

@@ -23,7 +23,7 @@ from barnraise.core.errors import MalformedBlob, Unreachable
 from barnraise.core.ids import BlobHash, PublicKey, short
 from barnraise.core.signed import Signed
 from barnraise.fold.codec import blob_sizes
-from barnraise.fold.log import Amendment, Link, Step, advance, amended, certified
+from barnraise.fold.log import Amendment, Link, Step, advance, amended, certified, check_blob
 from barnraise.fold.log_walk import Place, Walk, walk
 from barnraise.models.checkpoint_files import read_state, read_tip
 from barnraise.models.trainable import initial_state
@@ -157,6 +157,20 @@ class LogFollower:
         await self.swarm.fetch_pieces(
             wanted(commit), [PublicKey(commit.owner), *holders(self.charter, self._at_work), *others]
         )
+
+    async def check_contribution(self, commit: Commit) -> None:
+        """Remove a blob that is no contribution. Raises MalformedBlob then; Unreachable where it is gone."""
+        name = blob_name(commit)
+        blob = await read_blob(self.swarm, self.blobs, name, commit.size)
+        try:
+            await asyncio.to_thread(check_blob, commit, blob, self.charter, self.layout)
+        except MalformedBlob:
+            self.blobs.remove(name)
+            raise
+
+    def remove_download(self, commit: Commit) -> None:
+        """Remove what has arrived of a blob that is needed no more."""
+        self.blobs.remove_download(blob_name(commit), BlobHash(commit.pieces))
 
     async def take_checkpoint(self, head: Head) -> None:
         """Continue from the newest checkpoint's state; from one that the log names where none is served.

@@ -13,8 +13,8 @@ from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.records import Presence
 from barnraise.contract.shards import MAX_INDEX_BYTES, DataIndex, Sample, Shard, ShardRef, parse_shard
 from barnraise.contract.tip import Position, holders
-from barnraise.core.errors import BarnraiseError, FileDamaged, InvalidRun, MalformedBlob
-from barnraise.core.ids import BlobHash, PublicKey, Round
+from barnraise.core.errors import BarnraiseError, FileDamaged, InvalidRun, MalformedBlob, Unreachable
+from barnraise.core.ids import BlobHash, PublicKey, Round, short
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
 
@@ -159,6 +159,9 @@ async def read_blob(swarm: Swarm, blobs: BlobStore, name: BlobHash, limit: int, 
     await swarm.fetch(name, limit, having)
     try:
         return await asyncio.to_thread(blobs.get, name)
-    except FileDamaged:
+    except (FileDamaged, FileNotFoundError):  # damaged; or removed with a contribution that named it
         await swarm.fetch(name, limit, having)
+    try:
         return await asyncio.to_thread(blobs.get, name)
+    except FileNotFoundError:
+        raise Unreachable(f"the blob {short(name)} was removed", fix="It is fetched again.") from None

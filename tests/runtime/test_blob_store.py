@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.contract.pieces import PIECE_BYTES, piece_list
+from barnraise.contract.pieces import PIECE_BYTES, piece_list, pieces_hash
 from barnraise.core.errors import DiskFull, FileDamaged, HashMismatch, MachineError, Unreachable
 from barnraise.core.ids import BlobHash, blob_hash
 from barnraise.runtime.blob_store import Absent, BlobStore, Intact, SetAside, file_hash
@@ -19,6 +19,7 @@ from barnraise.runtime.files import Batch
 
 DATA = b"two barns" * 1000
 NAME = blob_hash(DATA)
+LIST, FALSE = pieces_hash(DATA), pieces_hash(b"other")
 
 
 @pytest.fixture
@@ -109,13 +110,12 @@ def test_a_complete_download_is_accepted(store: BlobStore) -> None:
 
 
 @pytest.mark.parametrize("got", [DATA[:-1], b"other", b""])
-def test_a_download_of_other_bytes_is_set_aside(store: BlobStore, got: bytes, tmp_path: Path) -> None:
+def test_a_download_of_other_bytes_is_removed(store: BlobStore, got: bytes, tmp_path: Path) -> None:
     store.partial(NAME).write_bytes(got)
     with pytest.raises(HashMismatch, match="asked for"):
         store.accept(NAME)
     assert NAME not in store
-    assert [path.read_bytes() for path in everything(tmp_path)] == [got]
-    assert [path.parent.name for path in everything(tmp_path)] == [DAMAGED]
+    assert everything(tmp_path) == []
 
 
 def test_a_piece_list_is_computed_once_and_again_where_it_is_truncated(store: BlobStore) -> None:
@@ -128,16 +128,19 @@ def test_a_piece_list_is_computed_once_and_again_where_it_is_truncated(store: Bl
     assert store.piece_list(store.put(b"")) == b""
 
 
-def test_a_download_in_pieces_is_accepted_or_set_aside(store: BlobStore) -> None:
+def test_a_download_in_pieces_is_accepted_or_removed(store: BlobStore) -> None:
     with pytest.raises(Unreachable, match="was removed"):
-        store.accept_pieces(NAME)
-    store.in_pieces(NAME).write_bytes(DATA[:-1])
+        store.accept_pieces(NAME, LIST)
+    store.in_pieces(NAME, FALSE).write_bytes(DATA[:-1])
+    store.claimed_listing(NAME, FALSE).write_bytes(b"false")
+    store.in_pieces(NAME, LIST).write_bytes(DATA)
+    store.claimed_listing(NAME, LIST).write_bytes(piece_list(DATA))
     with pytest.raises(HashMismatch, match="asked for"):
-        store.accept_pieces(NAME)
-    assert everything(store.folder) == []
-    store.in_pieces(NAME).write_bytes(DATA)
-    assert store.accept_pieces(NAME) == store.path(NAME)
+        store.accept_pieces(NAME, FALSE)
+    assert store.accept_pieces(NAME, LIST) == store.path(NAME)
     assert store.get(NAME) == DATA
+    assert store.listing(NAME).read_bytes() == piece_list(DATA)
+    assert set(everything(store.folder)) == {store.path(NAME), store.listing(NAME)}
 
 
 def test_an_adopted_file_remains_when_its_first_name_is_removed(store: BlobStore, tmp_path: Path) -> None:
@@ -165,7 +168,7 @@ def test_a_file_is_copied_where_links_are_not_supported(
 def test_all_other_blobs_are_removed(store: BlobStore, tmp_path: Path) -> None:
     kept, gone = store.put(b"kept"), store.put(b"gone")
     store.partial(NAME).write_bytes(DATA[:5])
-    store.in_pieces(NAME).write_bytes(DATA[:5])
+    store.in_pieces(NAME, LIST).write_bytes(DATA[:5])
     for name in (kept, gone):
         store.piece_list(name)
     store.keep_only({kept})
@@ -181,11 +184,12 @@ def test_only_downloads_that_went_on_lately_are_resumed(store: BlobStore, tmp_pa
     store.put(DATA)
     store.piece_list(whole)
     for name in (old, new):
-        for path in (store.partial(name), store.in_pieces(name), store.listing(name)):
+        claimed = store.claimed_listing(name, LIST)
+        for path in (store.partial(name), store.in_pieces(name, LIST), claimed):
             path.write_bytes(b"x")
             os.utime(path, (100, 100) if name == old else (200, 200))
     store.remove_stale_downloads(before=150)
-    kept = {store.partial(new), store.in_pieces(new), store.listing(new)}
+    kept = {store.partial(new), store.in_pieces(new, LIST), store.claimed_listing(new, LIST)}
     assert set(everything(tmp_path)) == kept | {store.path(whole), store.listing(whole)}
 
 

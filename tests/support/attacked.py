@@ -14,6 +14,7 @@ from barnraise.contract.close_rules import open_commits
 from barnraise.contract.log_entries import Close, parse_entry
 from barnraise.contract.pieces import Wanted
 from barnraise.contract.records import Commit, Head, Presence, Record, open_record, seal
+from barnraise.contract.rounds import seconds_between
 from barnraise.core.errors import TrustError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, PublicKey, Round, blob_hash
@@ -122,8 +123,9 @@ class Attacked:
 
     def present(self, owner: Identity, **other: object) -> bool:
         """A peer's heartbeat, trained in the open round. Whether it is taken."""
-        fields = {"round": self.store.snapshot.round, "state": self.store.snapshot.tip.state} | other
-        return self.swarm.receive(seal(owner, parts.presence(owner, **fields)))
+        run, admission = self.store.snapshot, parts.admission(owner, expires=parts.NOW + 10**9)
+        fields: dict[str, object] = {"round": run.round, "state": run.tip.state, "admission": admission}
+        return self.swarm.receive(seal(owner, parts.presence(owner, **(fields | other))))
 
     def later(self, seconds: float) -> None:
         """Let time pass."""
@@ -134,6 +136,15 @@ class Attacked:
         for _ in range(count):
             await self.session.tick()
             await until_idle(self.session)
+
+    async def close(self, *owners: Identity) -> None:
+        """Let the round's time pass, with heartbeats of these, until it is closed."""
+        await self.ticks(1)
+        window = self.store.snapshot.window
+        self.later(max(0.0, seconds_between(self.swarm.now, window.deadline)) + 1)
+        for owner in owners:
+            assert self.present(owner, at=self.swarm.now)
+        await self.ticks(2)
 
     @property
     def folded(self) -> list[set[PublicKey]]:

@@ -23,7 +23,16 @@ from barnraise.contract.pieces import (
     pieces_hash,
 )
 from barnraise.core.ids import BlobHash, PublicKey, blob_hash
-from barnraise.network.blobs.piece_protocol import HAVE, HAVING, LIST, LISTING, PIECE, Request, open_request
+from barnraise.network.blobs.piece_protocol import (
+    HAVE,
+    HAVING,
+    LIST,
+    LISTING,
+    PIECE,
+    REQUEST_BYTES,
+    Request,
+    open_request,
+)
 from barnraise.network.blobs.rate_limiter import UNCAPPED, Caps
 from barnraise.network.blobs.transfer import PIECE_PROTOCOL, Transfer
 from barnraise.network.streams import Stream
@@ -66,8 +75,9 @@ class Node:
 
     def begins(self, data: bytes, *pieces: int) -> None:
         """It has these pieces from an earlier download."""
-        self.blobs.listing(blob_hash(data)).write_bytes(piece_list(data))
-        part = self.blobs.in_pieces(blob_hash(data))
+        name, listed = blob_hash(data), pieces_hash(data)
+        self.blobs.claimed_listing(name, listed).write_bytes(piece_list(data))
+        part = self.blobs.in_pieces(name, listed)
         part.write_bytes(bytes(len(data)))
         with part.open("r+b") as file:
             for index in pieces:
@@ -145,7 +155,7 @@ def holder(answer: Callable[[Request], bytes | None]) -> Serve:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with closing(writer), suppress(asyncio.IncompleteReadError, OSError):
             while True:
-                reply = answer(open_request(await reader.readexactly(44)))
+                reply = answer(open_request(await reader.readexactly(REQUEST_BYTES)))
                 if reply is None:
                     await asyncio.Event().wait()
                     return
@@ -156,8 +166,10 @@ def holder(answer: Callable[[Request], bytes | None]) -> Serve:
 
 
 def honest(request: Request, data: bytes = DATA) -> bytes:
+    count = piece_count(len(data))
+    everything = bitmap(every_piece(count), count)
     if request.index == HAVE:
-        return bytes([HAVING]) + ALL
+        return bytes([HAVING]) + everything
     if request.index == LIST:
-        return bytes([LISTING]) + ALL + piece_list(data)
-    return bytes([PIECE]) + ALL + data[request.index * PIECE_BYTES : (request.index + 1) * PIECE_BYTES]
+        return bytes([LISTING]) + everything + piece_list(data)
+    return bytes([PIECE]) + everything + data[request.index * PIECE_BYTES : (request.index + 1) * PIECE_BYTES]

@@ -7,6 +7,7 @@ import hashlib
 import mmap
 import re
 from collections.abc import Container, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +17,11 @@ from barnraise.core.ids import HASH_PATTERN, BlobHash, blob_hash, short
 from barnraise.runtime.damaged import DAMAGED, DamagedFiles
 from barnraise.runtime.files import Batch, disk_errors, keep_file, make_folder, write_atomic
 
-PART, PIECES, LISTING = ".part", ".pieces", ".list"
-"""Suffixes of a blob's files: a sequential download, a download in pieces, and the piece list."""
+PART, LISTING = ".part", ".list"
+"""Suffixes of a blob's files: a sequential download, and the piece list."""
+PIECES, CLAIMED = ".pieces", ".claimed"
+"""Suffixes of a download in pieces, and of the piece list by which it is checked: that of one commit, which
+may be false. Another commit's download of the same blob has files of its own."""
 
 
 @dataclass(frozen=True)
@@ -160,20 +164,32 @@ class BlobStore:
         """The file of a sequential download of `name`, which can be resumed."""
         return self._sibling(name, PART)
 
-    def in_pieces(self, name: BlobHash) -> Path:
-        """The file of a download of `name` in pieces, in any order."""
-        return self._sibling(name, PIECES)
+    def in_pieces(self, name: BlobHash, pieces: BlobHash) -> Path:
+        """The file of a download of `name` in pieces, in any order. pieces: hash of the list by which."""
+        return self._sibling(name, f".{pieces[:16]}{PIECES}")
+
+    def claimed_listing(self, name: BlobHash, pieces: BlobHash) -> Path:
+        """The file of the piece list that a download is checked by."""
+        return self._sibling(name, f".{pieces[:16]}{CLAIMED}")
 
     def accept(self, name: BlobHash) -> Path:
-        """Check a finished download and rename it to its hash. Raises HashMismatch, and sets the file aside.
+        """Check a finished download and rename it to its hash. Raises HashMismatch, and removes the file.
 
         Raises Unreachable where the file was removed in the meantime.
         """
         return self._accept(name, self.partial(name))
 
-    def accept_pieces(self, name: BlobHash) -> Path:
-        """`accept` for a download in pieces."""
-        return self._accept(name, self.in_pieces(name))
+    def accept_pieces(self, name: BlobHash, pieces: BlobHash) -> Path:
+        """`accept` for a download in pieces, all of which fit the list that was claimed."""
+        claimed = self.claimed_listing(name, pieces)
+        try:
+            path = self._accept(name, self.in_pieces(name, pieces))
+        except HashMismatch:
+            claimed.unlink(missing_ok=True)
+            raise
+        with disk_errors(claimed), suppress(FileNotFoundError):
+            claimed.replace(self.listing(name))  # the blob has its hash, and so it is true
+        return path
 
     def _accept(self, name: BlobHash, part: Path) -> Path:
         with disk_errors(part):
@@ -188,10 +204,10 @@ class BlobStore:
                     f"the blob {short(name)} was removed while it was fetched",
                     fix="It is requested again where it is still needed.",
                 ) from None
-        self._damaged.set_aside(part)
+        part.unlink(missing_ok=True)
         raise HashMismatch(
             f"asked for {short(name)}, got bytes that hash to {short(found)}",
-            fix="They were set aside. Try again; another source is used where there is one.",
+            fix="They were removed. Try again; another source is used where there is one.",
         )
 
     def listing(self, name: BlobHash) -> Path:
@@ -220,14 +236,21 @@ class BlobStore:
             for path in self.folder.glob(f"??/*{end}"):
                 if path.stat().st_mtime < before:
                     path.unlink()
-        for path in self.folder.glob(f"??/*{LISTING}"):
-            if not (path.with_suffix("").exists() or path.with_suffix(PIECES).exists()):
-                path.unlink()
+        for end, of in ((LISTING, ""), (CLAIMED, PIECES)):
+            for path in self.folder.glob(f"??/*{end}"):
+                if not path.with_suffix(of).exists():
+                    path.unlink()
 
     def remove(self, name: BlobHash) -> None:
         """Remove a blob, its piece list and its unfinished downloads."""
         self._intact.pop(name, None)
-        for path in (self.path(name), *(self.path(name).with_suffix(end) for end in (PART, PIECES, LISTING))):
+        path = self.path(name)
+        for file in path.parent.glob(f"{name}*"):
+            file.unlink(missing_ok=True)
+
+    def remove_download(self, name: BlobHash, pieces: BlobHash) -> None:
+        """Remove an unfinished download in pieces, and its list."""
+        for path in (self.in_pieces(name, pieces), self.claimed_listing(name, pieces)):
             path.unlink(missing_ok=True)
 
     def _sibling(self, name: BlobHash, end: str) -> Path:

@@ -12,6 +12,7 @@ from barnraise.contract.pieces import PIECE_BYTES, Wanted, piece_list, pieces_ha
 from barnraise.core.identity import Identity
 from barnraise.core.ids import blob_hash
 from barnraise.network.blobs.holder_outcomes import BlobUnavailable, NotHeld, Rejected, WrongSize
+from barnraise.network.blobs.piece_protocol import REQUEST_BYTES
 from barnraise.network.blobs.transfer import PIECE_PROTOCOL, WHOLE_PROTOCOL
 from barnraise.runtime.blob_store import FilePart
 from tests.support import parts
@@ -140,12 +141,12 @@ def test_an_offset_after_the_end_gives_no_bytes(tmp_path: Path) -> None:
 
 def has_pieces(node: SwarmNode, *indices: int) -> None:
     """As if an earlier download had left these, before the program was started again."""
-    node.blobs.listing(NAME).write_bytes(piece_list(BLOB))
+    node.blobs.claimed_listing(NAME, WANTED.pieces).write_bytes(piece_list(BLOB))
     part = bytearray(len(BLOB))
     for index in indices:
         place = slice(index * PIECE_BYTES, (index + 1) * PIECE_BYTES)
         part[place] = BLOB[place]
-    node.blobs.in_pieces(NAME).write_bytes(part)
+    node.blobs.in_pieces(NAME, WANTED.pieces).write_bytes(part)
 
 
 def test_two_halves_and_a_holder_of_junk_make_whole_copies(tmp_path: Path) -> None:
@@ -182,7 +183,7 @@ def test_a_malformed_request_for_a_piece_ends_the_stream(tmp_path: Path) -> None
     async def scene(coordinator: SwarmNode, ada: SwarmNode) -> None:
         ada.blobs.put(BLOB)
         reader, writer = await coordinator.open_stream(ada, PIECE_PROTOCOL)
-        writer.write(b"\xff" * 44)
+        writer.write(b"\xff" * REQUEST_BYTES)
         assert await asyncio.wait_for(reader.read(), 60) == b""
         writer.close()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from barnraise.contract.pieces import pieces_hash
 from barnraise.core.ids import blob_hash
 from barnraise.network.blobs.piece_protocol import HAVE, Request
 from barnraise.network.blobs.transfer import PIECE_PROTOCOL, WHOLE_PROTOCOL
@@ -30,7 +31,11 @@ def test_a_damaged_blob_is_set_aside_when_it_is_asked_for(
         reader, writer = await net._open("ben", key("ada"), protocol)
         try:
             whole = protocol == WHOLE_PROTOCOL
-            writer.write(bytes.fromhex(NAME) + bytes(8) if whole else Request(NAME, len(DATA), HAVE).wire)
+            writer.write(
+                bytes.fromhex(NAME) + bytes(8)
+                if whole
+                else Request(NAME, len(DATA), pieces_hash(DATA), HAVE).wire
+            )
             return await reader.readexactly(8 if whole else 1)
         finally:
             writer.close()

@@ -35,6 +35,7 @@ BLOB = BlobHash("ab" * 32)
         (Rejected("other bytes"), "served it, but it was not accepted: other bytes"),
         (Faulted(FaultKind.BAD_HASH), "served bytes of a wrong hash"),
         (Faulted(FaultKind.BROKEN_PROMISE), "did not serve what it had offered"),
+        (Faulted(FaultKind.FALSE_COMMIT), "signed a commit that is not its blob's"),
         (Faulted(FaultKind.STALLED), "stopped in the middle of an answer"),
         (Faulted(FaultKind.DISCONNECTED), "broke the connection or cannot be reached"),
     ],

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.contract.pieces import PIECE_BYTES
+from barnraise.contract.pieces import PIECE_BYTES, pieces_hash
 from barnraise.core.ids import blob_hash
 from barnraise.network.blobs.piece_picker import MAX_PIPELINE
-from barnraise.network.blobs.piece_protocol import open_request
+from barnraise.network.blobs.piece_protocol import REQUEST_BYTES, open_request
 from barnraise.network.blobs.rate_limiter import Caps
 from tests.support.transfers import (
     COUNT,
@@ -50,10 +50,12 @@ def test_few_requests_are_in_flight_to_one_holder(tmp_path: Path) -> None:
         nonlocal peak
         with closing(writer), suppress(asyncio.IncompleteReadError):
             while True:
-                asked = [open_request(await reader.readexactly(44))]
+                asked = [open_request(await reader.readexactly(REQUEST_BYTES))]
                 with suppress(asyncio.TimeoutError):
                     while True:
-                        asked.append(open_request(await asyncio.wait_for(reader.readexactly(44), 0.05)))
+                        asked.append(
+                            open_request(await asyncio.wait_for(reader.readexactly(REQUEST_BYTES), 0.05))
+                        )
                 peak = max(peak, len(asked))
                 writer.write(b"".join(honest(request) for request in asked))
 
@@ -119,7 +121,7 @@ def test_pieces_from_before_a_restart_are_not_fetched_again(tmp_path: Path) -> N
         owner, ada = net.node("owner"), net.node("ada")
         owner.holds(DATA)
         ada.begins(DATA, 0, 2, 5)
-        part = ada.blobs.in_pieces(NAME)
+        part = ada.blobs.in_pieces(NAME, pieces_hash(DATA))
         part.write_bytes(part.read_bytes()[: 6 * PIECE_BYTES - 1])  # the last of them is not whole
         assert await get(ada, "owner") == DATA
         assert SIZE - 2 * PIECE_BYTES < ada.transfer.traffic.down < SIZE - 2 * PIECE_BYTES + 1000
@@ -134,7 +136,7 @@ def test_a_broken_stream_is_opened_again_and_resumed(tmp_path: Path) -> None:
     async def breaks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with closing(writer):
             for _ in range(4):
-                request = open_request(await reader.readexactly(44))
+                request = open_request(await reader.readexactly(REQUEST_BYTES))
                 asked.append(request.index)
                 writer.write(honest(request))
             writer.write_eof()

@@ -22,7 +22,16 @@ from barnraise.network.blobs.holder_outcomes import (
     Untrusted,
     describe_fault,
 )
-from barnraise.network.blobs.piece_protocol import HAVE, HAVING, LIST, LISTING, PIECE, Request, open_request
+from barnraise.network.blobs.piece_protocol import (
+    HAVE,
+    HAVING,
+    LIST,
+    LISTING,
+    PIECE,
+    REQUEST_BYTES,
+    Request,
+    open_request,
+)
 from barnraise.network.blobs.rate_limiter import Caps
 from barnraise.network.blobs.reputation import FaultKind, remembered_for
 from barnraise.network.timing import TIMING
@@ -159,9 +168,9 @@ def test_a_faulty_holder_is_not_asked_again_soon(
 def test_a_holder_that_ends_in_the_middle_of_a_piece_is_dropped(tmp_path: Path) -> None:
     async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with closing(writer):
-            request = Request(NAME, SIZE, HAVE)
+            request = Request(NAME, SIZE, pieces_hash(DATA), HAVE)
             while request.index > COUNT:
-                request = open_request(await reader.readexactly(44))
+                request = open_request(await reader.readexactly(REQUEST_BYTES))
                 writer.write(honest(request)[: PIECE_BYTES // 2])
 
     async def scene(net: Net) -> None:
@@ -177,7 +186,7 @@ def test_a_holder_that_trickles_is_dropped(tmp_path: Path) -> None:
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with closing(writer), suppress(asyncio.IncompleteReadError, OSError):
             while True:
-                reply = honest(open_request(await reader.readexactly(44)))
+                reply = honest(open_request(await reader.readexactly(REQUEST_BYTES)))
                 if len(reply) < PIECE_BYTES:
                     writer.write(reply)
                     continue
@@ -239,7 +248,7 @@ def test_a_commit_whose_pieces_are_not_its_blob_is_detected(tmp_path: Path) -> N
         with pytest.raises(HashMismatch, match="are not its blob"):
             await ada.transfer.fetch_pieces(false_commit, [key("owner")])
         assert NAME not in ada.blobs
-        assert not ada.blobs.in_pieces(NAME).exists()
+        assert not ada.blobs.in_pieces(NAME, pieces_hash(other)).exists()
         with pytest.raises(BlobUnavailable) as again:
             await get(ada, "owner")
         assert again.value.outcomes == {key("owner"): Untrusted()}

@@ -24,6 +24,7 @@ ADA, BEN = key("ada"), key("ben")
     [
         (FaultKind.BAD_HASH, Trust.NONE),
         (FaultKind.BROKEN_PROMISE, Trust.NONE),
+        (FaultKind.FALSE_COMMIT, Trust.NONE),
         (FaultKind.STALLED, Trust.LAST_RESORT),
         (FaultKind.DISCONNECTED, Trust.LAST_RESORT),
     ],

@@ -111,3 +111,38 @@ def test_a_blob_that_was_here_before_stays(store: RunStore, tmp_path: Path) -> N
     peer = played(store, tmp_path, play)
     assert peer.follower.tip == store.snapshot.tip
     assert blob_hash(shard) in peer.work.blobs
+
+
+def test_a_blob_that_is_no_contribution_is_removed(store: RunStore, tmp_path: Path) -> None:
+    data = bytes(len(contribution(store, parts.BEN)[1]))
+    commit = announce(store, parts.BEN, data)
+
+    async def play(peer: Peer) -> None:
+        peer.swarm.announced.append(commit)
+        peer.swarm.held[blob_hash(data)] = data
+        await peer.prefetch()
+        await peer.prefetch()
+
+    peer = played(store, tmp_path, play)
+    assert peer.swarm.fetched == [blob_hash(data)], "and it is refused"
+    assert blob_hash(data) not in peer.work.blobs
+
+
+def test_a_false_commit_is_no_obstacle_to_the_true_one_of_the_same_blob(
+    store: RunStore, tmp_path: Path
+) -> None:
+    """The false one is announced first, and its download is slow."""
+    true, blob = contribution(store, parts.BEN, 1)
+    copied = announce(store, parts.STRANGER, blob).value
+    false = sign(parts.STRANGER, copied.model_copy(update={"size": len(blob), "pieces": parts.HASH_A}))
+
+    async def play(peer: Peer) -> None:
+        peer.swarm.announced += [false, true]
+        peer.swarm.held[blob_hash(blob)] = blob
+        peer.swarm.gate.clear()
+        await peer.exchange.prefetch.look()
+        assert set(peer.exchange.prefetch._downloads) == {false.wire, true.wire}
+        peer.swarm.gate.set()
+        await peer.exchange.prefetch.finish()
+
+    assert blob_hash(blob) in played(store, tmp_path, play).work.blobs

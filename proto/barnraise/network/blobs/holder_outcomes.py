@@ -109,6 +109,8 @@ def describe_fault(kind: FaultKind) -> str:
             return "served bytes of a wrong hash"
         case FaultKind.BROKEN_PROMISE:
             return "did not serve what it had offered"
+        case FaultKind.FALSE_COMMIT:
+            return "signed a commit that is not its blob's"
         case FaultKind.STALLED:
             return "stopped in the middle of an answer"
         case FaultKind.DISCONNECTED:

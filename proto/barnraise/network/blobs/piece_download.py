@@ -87,14 +87,14 @@ class _PieceDownload:
         """Release what the download holds."""
         self._holders.close()
         if self._partial is not None:
-            self._store.close_partial(self._wanted.blob)
+            self._store.close_partial(self._wanted)
             self._partial = None
 
     async def _accept(self) -> Path:
         try:
-            return await asyncio.to_thread(self._store.accept, self._wanted.blob)
+            return await asyncio.to_thread(self._store.accept, self._wanted)
         except HashMismatch:
-            self._context.record(HolderFault(self._wanted.owner, FaultKind.BROKEN_PROMISE))
+            self._context.record(HolderFault(self._wanted.owner, FaultKind.FALSE_COMMIT))
             raise HashMismatch(
                 f"the pieces that the commit of {short(self._wanted.owner)} lists are not its blob",
                 fix="The contribution cannot be used; its owner signed what does not fit together.",

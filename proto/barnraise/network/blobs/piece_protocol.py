@@ -1,14 +1,17 @@
 """Pieces of blobs over a stream: any number of requests, answered in their order. No libp2p in here.
 
-    request:  32 bytes SHA-256 of the blob, 8 bytes its size, 4 bytes the piece's index (or HAVE, LIST)
+    request:  32 bytes SHA-256 of the blob, 8 bytes its size, 32 bytes SHA-256 of its piece list,
+              4 bytes the piece's index (or HAVE, LIST)
     reply:    1 byte its kind
-                NOTHING   none of it is here, or it is of another size
+                NOTHING   none of it is here, or it is of another size, or has another piece list
                 HAVING    the bitmap of the pieces that are here
                 LISTING   the bitmap, and the piece list
                 PIECE     the bitmap, and the piece
 
-Numbers are little-endian. The asker knows the size from a signed commit, so the length of every reply
-is known before it arrives; the holder keeps one request and one piece in memory at a time.
+Numbers are little-endian. The asker knows the size and the list's hash from a signed commit, so the length of
+every reply is known before it arrives; the holder keeps one request and one piece in memory at a time. A
+holder that has another blob than a false commit describes has nothing of it. So what a holder serves fits the
+list that it is asked by, or the fault is the holder's.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ HAVE, LIST = 2**32 - 1, 2**32 - 2
 NOTHING, HAVING, LISTING, PIECE = range(4)
 MAX_BLOB_BYTES = 2**40
 
-_REQUEST = struct.Struct("<32sQI")
+_REQUEST = struct.Struct("<32sQ32sI")
 REQUEST_BYTES = _REQUEST.size
 
 
@@ -50,21 +53,24 @@ class Request:
     blob: BlobHash
     size: int
     """Bytes of the whole blob."""
+    pieces: BlobHash
+    """SHA-256 of its piece list."""
     index: int
     """Of the piece, or HAVE, or LIST."""
 
     @property
     def wire(self) -> bytes:
         """The bytes to send."""
-        return _REQUEST.pack(bytes.fromhex(self.blob), self.size, self.index)
+        blob, pieces = bytes.fromhex(self.blob), bytes.fromhex(self.pieces)
+        return _REQUEST.pack(blob, self.size, pieces, self.index)
 
 
 def open_request(wire: bytes) -> Request:
     """Raises MalformedBlob where it asks for what no blob has."""
-    name, size, index = _REQUEST.unpack(wire)
+    name, size, pieces, index = _REQUEST.unpack(wire)
     if not 0 < size <= MAX_BLOB_BYTES or not (index < piece_count(size) or index in (HAVE, LIST)):
         raise MalformedBlob(f"a request for piece {index} of {size} bytes", fix="The stream is closed.")
-    return Request(BlobHash(name.hex()), size, index)
+    return Request(BlobHash(name.hex()), size, BlobHash(pieces.hex()), index)
 
 
 @dataclass(frozen=True)
@@ -140,7 +146,7 @@ class PeerConnection:
         if self.closed:
             raise EOFError("the stream was closed")
         sent = now()
-        self._writer.write(Request(wanted.blob, wanted.size, index).wire)
+        self._writer.write(Request(wanted.blob, wanted.size, wanted.pieces, index).wire)
         self.unanswered += 1
         answered = False
         try:
@@ -232,7 +238,7 @@ class PieceServer:
 
     async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
         await self.store.verify(request.blob)
-        held = self.store.find(request.blob, request.size)
+        held = await self.store.find(request.blob, request.size, request.pieces)
         if held is None:
             await self._send(writer, bytes([NOTHING]))
         elif request.index == LIST:

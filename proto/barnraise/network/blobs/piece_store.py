@@ -8,10 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from barnraise.contract.pieces import PIECE_BYTES, PieceList, Wanted, every_piece, piece_count, piece_length
-from barnraise.core.ids import BlobHash
+from barnraise.core.ids import BlobHash, blob_hash
 from barnraise.network.blobs.served_blobs import set_damaged_aside
 from barnraise.runtime.blob_store import BlobStore, file_hash
 from barnraise.runtime.files import disk_errors, write_atomic
+
+MAX_LISTS = 4096
+"""Blobs of which the hash of the piece list is remembered."""
+Description = tuple[BlobHash, BlobHash]
+"""A blob, and the hash of its piece list, as a commit states them."""
 
 
 @dataclass(frozen=True)
@@ -86,42 +91,56 @@ class PieceStore:
     """All pieces that this node can serve."""
 
     blobs: BlobStore
-    _partial: dict[BlobHash, PartialBlob] = field(default_factory=dict)
+    _partial: dict[Description, PartialBlob] = field(default_factory=dict)
+    _lists: dict[BlobHash, BlobHash] = field(default_factory=dict)
+    """The hashes of the piece lists of whole blobs: each follows from its blob's hash."""
 
     async def verify(self, name: BlobHash) -> None:
         """Set a whole blob aside that was damaged since it was stored: others would be sent false pieces."""
         await set_damaged_aside(self.blobs, name)
 
-    def find(self, name: BlobHash, size: int) -> StoredBlob | PartialBlob | None:
-        """What is here of a blob of `size` bytes. None where it is not here, or of another size."""
-        held = self._partial.get(name)
-        if held is None and name in self.blobs:
-            return StoredBlob(self.blobs, name, size) if self.blobs.size(name) == size else None
+    async def find(self, name: BlobHash, size: int, pieces: BlobHash) -> StoredBlob | PartialBlob | None:
+        """What is here of a blob of `size` bytes whose list has this hash. None where a commit that says so
+        is false: who serves it has signed, or believed, the same.
+        """
+        held = self._partial.get((name, pieces))
+        if held is None and name in self.blobs and self.blobs.size(name) == size:
+            is_true = await asyncio.to_thread(self._list_hash, name) == pieces
+            return StoredBlob(self.blobs, name, size) if is_true else None
         return held if held is not None and held.size == size else None
+
+    def _list_hash(self, name: BlobHash) -> BlobHash:
+        """Slow at first."""
+        known = self._lists.pop(name, None) or blob_hash(self.blobs.piece_list(name))
+        self._lists[name] = known  # now the newest
+        if len(self._lists) > MAX_LISTS:
+            del self._lists[next(iter(self._lists))]
+        return known
 
     def known_list(self, wanted: Wanted) -> PieceList | None:
         """The piece list that an earlier download left here, if it is the right one."""
-        path = self.blobs.listing(wanted.blob)
+        path = self.blobs.claimed_listing(wanted.blob, wanted.pieces)
         if path.is_file() and file_hash(path) == wanted.pieces:
             return PieceList.opened(path.read_bytes(), wanted)
         return None
 
     def open_partial(self, wanted: Wanted, pieces: PieceList) -> PartialBlob:
         """Begin a download, and serve what arrives. Raises DiskFull."""
-        write_atomic(self.blobs.listing(wanted.blob), pieces.wire)
-        self._partial[wanted.blob] = PartialBlob(self.blobs.in_pieces(wanted.blob), wanted, pieces)
-        return self._partial[wanted.blob]
+        write_atomic(self.blobs.claimed_listing(wanted.blob, wanted.pieces), pieces.wire)
+        partial = PartialBlob(self.blobs.in_pieces(wanted.blob, wanted.pieces), wanted, pieces)
+        self._partial[wanted.blob, wanted.pieces] = partial
+        return partial
 
-    def close_partial(self, name: BlobHash) -> None:
+    def close_partial(self, wanted: Wanted) -> None:
         """End a download, whole or not: what has arrived stays on disk."""
-        self._partial.pop(name).close()
+        self._partial.pop((wanted.blob, wanted.pieces)).close()
 
-    def accept(self, name: BlobHash) -> Path:
+    def accept(self, wanted: Wanted) -> Path:
         """Check the whole hash of a complete download, and store it. Slow.
 
         Raises HashMismatch, and Unreachable where the file was removed meanwhile.
         """
-        return self.blobs.accept_pieces(name)
+        return self.blobs.accept_pieces(wanted.blob, wanted.pieces)
 
     def check(self, wanted: Wanted) -> None:
         """Check that a blob that is here is the one that a commit describes. Slow at first.

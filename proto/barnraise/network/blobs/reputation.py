@@ -26,6 +26,8 @@ class FaultKind(Enum):
     """It served bytes of another hash."""
     BROKEN_PROMISE = "broken promise"
     """It did not serve what it had announced, or its answer broke the protocol."""
+    FALSE_COMMIT = "false commit"
+    """It signed a piece list, or a size, that is not its blob's. No holder is at fault."""
     STALLED = "stalled"
     """It stopped in the middle of an answer."""
     DISCONNECTED = "disconnected"
@@ -45,6 +47,7 @@ class Trust(IntEnum):
 _TRUST = {
     FaultKind.BAD_HASH: Trust.NONE,
     FaultKind.BROKEN_PROMISE: Trust.NONE,
+    FaultKind.FALSE_COMMIT: Trust.NONE,
     FaultKind.STALLED: Trust.LAST_RESORT,
     FaultKind.DISCONNECTED: Trust.LAST_RESORT,
 }
@@ -53,7 +56,7 @@ _TRUST = {
 def remembered_for(kind: FaultKind, timing: Timing = TIMING) -> float:
     """Seconds for which a fault lowers its holder's trust."""
     match kind:
-        case FaultKind.BAD_HASH | FaultKind.BROKEN_PROMISE:
+        case FaultKind.BAD_HASH | FaultKind.BROKEN_PROMISE | FaultKind.FALSE_COMMIT:
             return timing.bad_faith
         case FaultKind.STALLED:
             return timing.stalled

@@ -26,7 +26,7 @@ from barnraise.network.blobs.piece_download import download_pieces
 from barnraise.network.blobs.piece_protocol import PieceServer
 from barnraise.network.blobs.piece_store import PieceStore
 from barnraise.network.blobs.rate_limiter import Caps, RateLimiter, Traffic
-from barnraise.network.blobs.reputation import Reputation
+from barnraise.network.blobs.reputation import FaultKind, HolderFault, Reputation
 from barnraise.network.blobs.sent_pieces import SentPieces
 from barnraise.network.blobs.whole_protocol import (
     BlobNotHere,
@@ -74,7 +74,7 @@ class Transfer:
         self._context = DownloadContext(
             own, self._store, pool, Reputation(timing), timing, in_flight_limit(caps.down)
         )
-        self._fetching: WeakValueDictionary[BlobHash, asyncio.Lock] = WeakValueDictionary()
+        self._fetching: WeakValueDictionary[BlobHash | Wanted, asyncio.Lock] = WeakValueDictionary()
 
     async def fetch(self, name: BlobHash, limit: int, holders: Sequence[PublicKey]) -> Path:
         """Get a blob of at most `limit` bytes into the store, from the first holder that serves it whole.
@@ -94,11 +94,14 @@ class Transfer:
         is not fetched again. Raises BlobUnavailable with the outcome of each holder, HashMismatch where
         the commit that describes the blob cannot be true, DiskFull.
         """
-        async with self._one_at_a_time(wanted.blob):
+        async with self._one_at_a_time(wanted):
             if wanted.blob not in self._blobs:
                 return await download_pieces(self._context, wanted, holders)
-            # It arrived by another commit; if this commit lies about it, others cannot fetch it by this one.
-            await asyncio.to_thread(self._store.check, wanted)
+            try:  # it arrived by another commit; others cannot fetch it by this one where that lies about it
+                await asyncio.to_thread(self._store.check, wanted)
+            except HashMismatch:
+                self._context.record(HolderFault(wanted.owner, FaultKind.FALSE_COMMIT))
+                raise
             return self._blobs.path(wanted.blob)
 
     async def wait_served(self, name: BlobHash, timeout: float) -> bool:
@@ -143,9 +146,9 @@ class Transfer:
         finally:
             end_stream(writer)
 
-    def _one_at_a_time(self, name: BlobHash) -> asyncio.Lock:
-        """Two commits may name one blob."""
-        return self._fetching.setdefault(name, asyncio.Lock())
+    def _one_at_a_time(self, what: BlobHash | Wanted) -> asyncio.Lock:
+        """Two may ask for one blob. Commits that describe it otherwise do not wait for each other."""
+        return self._fetching.setdefault(what, asyncio.Lock())
 
     async def _fetch(self, name: BlobHash, limit: int, holders: Sequence[PublicKey]) -> None:
         outcomes: dict[PublicKey, HolderOutcome] = {}
