@@ -19,6 +19,7 @@ from barnraise.core.ids import BlobHash
 from barnraise.models import gguf_export
 from barnraise.models.causal_lm import quiet
 from barnraise.models.merge import merge
+from barnraise.models.tokenizer_files import load_tokenizer
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.child_process import NICENESS
 from barnraise.runtime.files import disk_errors
@@ -56,11 +57,9 @@ def write_data(base: Path, blobs: BlobStore, index_hash: BlobHash, folder: Path)
 
     Raises HashMismatch, MalformedBlob where the store is damaged, DiskFull.
     """
-    from transformers import AutoTokenizer
-
     index = DataIndex.from_bytes(blobs.get(index_hash))
     with quiet():
-        tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
+        tokenizer = load_tokenizer(base)
     number, written = 0, 0
     with disk_errors(folder):
         for ref in index.shards:

@@ -12,6 +12,8 @@ from safetensors import SafetensorError, safe_open
 
 from barnraise.core.errors import DatasetError, ModelUnusable
 from barnraise.models.causal_lm import first_words
+from barnraise.models.model_config import load_config
+from barnraise.models.tokenizer_files import load_tokenizer
 from coordinator.dataset.pack import Document
 
 _FIX_MODEL = "Give a base model whose folder holds a complete tokenizer, with tokenizer.json."
@@ -58,8 +60,6 @@ def open_tokenizer(folder: Path) -> tuple[Any, ModelIds]:
 
     Raises ModelUnusable where a file cannot be read.
     """
-    from transformers import AutoTokenizer
-
     if not any((folder / name).is_file() for name in _TOKENIZERS):
         raise ModelUnusable(
             f"the model in {folder} has no tokenizer: neither tokenizer.json nor another file of one",
@@ -74,7 +74,7 @@ def open_tokenizer(folder: Path) -> tuple[Any, ModelIds]:
         )
     _check_tokenizer_json(folder / "tokenizer.json")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        tokenizer = load_tokenizer(folder)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError) as error:
         raise ModelUnusable(
             f"the tokenizer in {folder} cannot be read: {first_words(error)}", fix=_FIX_MODEL
@@ -134,12 +134,10 @@ def check_tokens(tokenizer: Any, ids: ModelIds, document: Document, where: str) 
 
 def _text_config(folder: Path) -> Any:
     """The config of the model's text part; None where there is no config.json."""
-    from transformers import AutoConfig
-
     if not (folder / "config.json").exists():
         return None
     try:
-        config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        config = load_config(folder)
     except (OSError, ValueError, KeyError) as error:
         raise ModelUnusable(f"{folder / 'config.json'} cannot be read: {error}", fix=_FIX_MODEL) from None
     return config.get_text_config()

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import AutoTokenizer, GenerationConfig, TextStreamer, set_seed
+from transformers import GenerationConfig, TextStreamer, set_seed
 
 from barnraise.core.errors import UserError
 from barnraise.models.causal_lm import Attention, load, model_shape, quiet, unreadable
-from barnraise.models.lora_files import ADAPTER_CONFIG
+from barnraise.models.lora_files import ADAPTER_CONFIG, LoraFiles
 from barnraise.models.merge import Weights
+from barnraise.models.tokenizer_files import load_tokenizer
 from peer.training.device import Device, memory_limit
 
 Side = Literal["base", "checkpoint"]
@@ -65,9 +66,7 @@ class Generator:
                     self._models["base"] = _loaded(base, device, attention)
             self._models = {side: model.to(self._device).eval() for side, model in self._models.items()}
         with quiet(), unreadable(checkpoint):
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(
-                checkpoint, local_files_only=True, trust_remote_code=False
-            )
+            self._tokenizer: Any = load_tokenizer(checkpoint)
         self._ends = self._find_ends()
 
     @property
@@ -160,7 +159,5 @@ def _loaded(folder: Path, device: Device, attention: Attention) -> Any:
 
 
 def _adapted(model: Any, adapter: Path) -> Any:
-    from peft import PeftModel
-
     with quiet(), unreadable(adapter):
-        return PeftModel.from_pretrained(model, adapter, local_files_only=True)
+        return LoraFiles.attach(model, adapter)

@@ -19,10 +19,10 @@ import torch
 from barnraise.contract.archive import HELD_OUT_INDEX
 from barnraise.contract.held_out_set import held_out_samples
 from barnraise.contract.shards import IGNORED, DataIndex, Sample
-from barnraise.core.errors import ModelUnavailable
 from barnraise.evaluation.runner import LossReply, MemoryReply, NotFiniteReply
 from barnraise.models import causal_lm
 from barnraise.models.causal_lm import Attention, packed_inputs, quiet
+from barnraise.models.lora_files import LoraFiles
 from barnraise.models.trainable import parameter_count
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.child_process import NICENESS
@@ -65,16 +65,12 @@ def load(base: Path, checkpoint: Path | None, attention: Attention = "auto") -> 
 
     Raises ModelUnavailable.
     """
-    from peft import PeftModel  # later than barnraise.models, which silences what peft imports
-
     if checkpoint is not None and not (checkpoint / "adapter_config.json").exists():
         return causal_lm.load(checkpoint, torch.float32, attention).eval()
     model = causal_lm.load(base, torch.float32, attention)
     if checkpoint is None:
         return model.eval()
-    if not (checkpoint / "adapter_model.safetensors").is_file():  # peft would look for a pickle
-        raise ModelUnavailable(f"{checkpoint} has no adapter", fix="Remove it and download it again.")
-    return PeftModel.from_pretrained(model, checkpoint).eval()
+    return LoraFiles.attach(model, checkpoint).eval()
 
 
 def held_out_loss(model: Any, folder: Path, limit: int | None = None) -> tuple[float, int]:

@@ -17,7 +17,9 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 
 from barnraise.core.errors import ModelUnavailable
+from barnraise.models.build_limits import bounded_build
 from barnraise.models.memory_estimate import ModelShape
+from barnraise.models.model_config import load_config
 
 if TYPE_CHECKING:
     import torch
@@ -93,12 +95,11 @@ def skeleton(folder: Path) -> PreTrainedModel:
     Raises ModelUnavailable.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     with quiet(), unreadable(folder):
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        with torch.device("meta"):
-            # The config may name a kernel that is not installed here, and `load` chooses one itself.
+        config = load_config(folder)
+        with torch.device("meta"), bounded_build(folder):
             model: PreTrainedModel = AutoModelForCausalLM.from_config(
                 config, attn_implementation="eager", trust_remote_code=False
             )
@@ -151,10 +152,11 @@ def load(folder: Path, dtype: torch.dtype | str, attention: Attention = "auto") 
     Raises ModelUnavailable, also where a weight is missing: transformers would initialize it at random,
     differently on every peer.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    with quiet(), unreadable(folder):
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    with quiet(), unreadable(folder), bounded_build(folder):
+        refuse_adapter(folder)
+        config = load_config(folder)
         config._attn_implementation = _kernel(config) if attention == "auto" else attention
         model, report = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -169,6 +171,16 @@ def load(folder: Path, dtype: torch.dtype | str, attention: Attention = "auto") 
     refuse_gaps(report, folder)
     loaded: PreTrainedModel = model
     return loaded
+
+
+def refuse_adapter(folder: Path) -> None:
+    """transformers adds an adapter that it finds next to a model, with any of peft's settings."""
+    if (folder / "adapter_config.json").is_file():
+        raise ModelUnavailable(
+            f"{folder} holds a model and an adapter for it, which transformers would load together",
+            fix="Move adapter_config.json and adapter_model.safetensors out of that folder, or merge the"
+            " adapter (`merge_and_unload` of peft) and save the model alone.",
+        )
 
 
 def _kernel(config: Any) -> Literal["sdpa", "eager"]:

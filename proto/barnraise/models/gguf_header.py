@@ -6,6 +6,7 @@ from pathlib import Path
 
 from barnraise.core.errors import ModelUnusable
 from barnraise.models.causal_lm import first_words
+from barnraise.models.gguf_limits import check_counts
 from barnraise.models.weight_files import refuse_pointers
 
 _SIZES = ("block_count", "embedding_length")
@@ -18,6 +19,7 @@ def check_header(path: Path) -> None:
 
     refuse_pointers([path])
     try:
+        check_counts(path)
         reader = GGUFReader(path)
     except (ValueError, LookupError, OverflowError, OSError) as error:
         raise ModelUnusable(

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 
 from barnraise.contract.base_files import GGUF
 from barnraise.core.errors import DiskFull, ModelUnavailable, ModelUnusable
+from barnraise.models.build_limits import bounded_build
 from barnraise.models.causal_lm import quiet, refuse_gaps, unreadable
 from barnraise.models.gguf_header import check_header
 from barnraise.runtime.files import UNFINISHED, make_folder, put_in_place, sweep
@@ -95,7 +96,7 @@ def _write(gguf: Path, folder: Path) -> None:
 
     with quiet():
         # The progress bar of dequantizing ignores the logging settings.
-        with unreadable(gguf), redirect_stderr(OtherThreads(sys.stderr)):
+        with unreadable(gguf), bounded_build(gguf), redirect_stderr(OtherThreads(sys.stderr)):
             model, report = AutoModelForCausalLM.from_pretrained(
                 gguf.parent,
                 gguf_file=gguf.name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from barnraise.core.errors import MalformedBlob, UserError
+from barnraise.models.model_config import read_object
 
 ADAPTER = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 _PREFIX = "base_model.model."
+MAX_TARGETS = 10_000
+"""Names of layers in an adapter's settings."""
 
 
 class _Settings(BaseModel):
@@ -31,6 +34,8 @@ class _Settings(BaseModel):
     bias: Literal["none"] = "none"
     rank_pattern: Annotated[dict[str, int], Field(max_length=0)] = {}
     alpha_pattern: Annotated[dict[str, float], Field(max_length=0)] = {}
+    target_modules: Annotated[tuple[str, ...], Field(max_length=MAX_TARGETS)] | str | None = None
+    fan_in_fan_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,9 +54,12 @@ class LoraFiles:
     @classmethod
     def of(cls, folder: Path) -> LoraFiles:
         """Raises UserError where there is no plain LoRA adapter, MalformedBlob for a broken one."""
+        return cls._read(folder)[1]
+
+    @classmethod
+    def _read(cls, folder: Path) -> tuple[_Settings, LoraFiles]:
         try:
-            table = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-            settings = _Settings.model_validate(table)
+            settings = _Settings.model_validate(read_object(folder / ADAPTER_CONFIG))
             with safe_open(folder / ADAPTER, framework="pt") as tensors:
                 found = {name: tensors.get_tensor(name).float() for name in tensors.keys()}  # noqa: SIM118
         except ValidationError as error:
@@ -66,7 +74,43 @@ class LoraFiles:
                 f"{folder} contains no LoRA adapter: {error}",
                 fix=f"Give a folder with {ADAPTER_CONFIG} and {ADAPTER}.",
             ) from None
-        return cls.of_tensors(found, settings.lora_alpha, settings.r)
+        return settings, cls.of_tensors(found, settings.lora_alpha, settings.r)
+
+    @classmethod
+    def attach(cls, model: Any, folder: Path) -> Any:
+        """`model` with the adapter in `folder`, in peft's wrapper.
+
+        peft's own loader takes all of an adapter's settings, and some of them name modules to import, other
+        repositories, or regular expressions. Here it gets those that a plain adapter has. Raises what `of`
+        raises, or UserError where the adapter does not fit the model.
+        """
+        from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+        from safetensors.torch import load_file
+
+        settings, files = cls._read(folder)
+        chosen = settings.target_modules
+        if not isinstance(chosen, tuple):  # a pattern, or none: the tensors say which
+            chosen = tuple(name.removesuffix(".weight") for name in files.pairs)
+        config = LoraConfig(
+            r=settings.r,
+            lora_alpha=settings.lora_alpha,
+            target_modules=list(chosen),
+            fan_in_fan_out=settings.fan_in_fan_out,
+            task_type="CAUSAL_LM",
+        )
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                adapted: Any = get_peft_model(model, config)
+                report = set_peft_model_state_dict(adapted, load_file(folder / ADAPTER))
+        except (ValueError, RuntimeError) as error:
+            raise _does_not_fit(folder, str(error).partition("\n")[0]) from None
+        absent = [name for name in report.missing_keys if ".lora_" in name]
+        if absent or report.unexpected_keys:
+            raise _does_not_fit(folder, f"{[*absent, *report.unexpected_keys][0]} has no counterpart")
+        for parameter in adapted.parameters():
+            parameter.requires_grad_(False)
+        return adapted
 
     @classmethod
     def of_tensors(cls, found: Mapping[str, Any], alpha: float, rank: int) -> LoraFiles:
@@ -78,6 +122,13 @@ class LoraFiles:
         for name, both in halves.items():
             _check_pair(name, both, rank)
         return cls(alpha, rank, {name: (both["A"], both["B"]) for name, both in halves.items()})
+
+
+def _does_not_fit(folder: Path, why: str) -> UserError:
+    return UserError(
+        f"the adapter in {folder} does not fit its base model: {why}",
+        fix="Give the base model that the adapter was trained on.",
+    )
 
 
 def _check_pair(name: str, both: dict[str, Any], rank: int) -> None:

