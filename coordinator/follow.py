@@ -38,7 +38,7 @@ from barnraise.runtime.waits import end, unless_stopped, until_first
 from coordinator.addresses.announced import Announced
 from coordinator.addresses.closer_nodes import closer_nodes
 from coordinator.addresses.listening import ListenSettings
-from coordinator.addresses.option_checks import check_options
+from coordinator.addresses.option_checks import check_options, check_tls
 from coordinator.addresses.reserved_ports import ReservedPorts
 from coordinator.addresses.upkeep import keep_addresses
 from coordinator.checkpoints.copied_checkpoints import CopiedCheckpoints
@@ -89,6 +89,7 @@ async def follow(
     Where nobody of the run is there, it tries again.
     """
     check_options(settings.host, settings.public_hosts, (), settings.http_url, ())
+    check_tls(settings.host, settings.public_hosts, tls=settings.tls)
     stop = until_interrupted()
     again: ListenSettings | None = settings
     pause = timing.retry
@@ -155,7 +156,7 @@ async def _follow(
             nodes=lambda: closer_nodes(swarm.known_addresses(), store.snapshot.position.named),
         )
         await checkpoints.update_archive()
-        await stack.enter_async_context(serving(session, settings, ports.bound, public))
+        await stack.enter_async_context(serving(session, settings, ports.bound))
         node = InviteNode(identity.public, Endpoint(public.endpoints[0].host, _p2p_port(settings, ports)))
         closes = identity.public in store.snapshot.position.named
         ready(Following(identity.public, closes, node, public.urls[0], public.doubts))

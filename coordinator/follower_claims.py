@@ -17,6 +17,7 @@ from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis
 from barnraise.core.signed import Signed, open_signed, sign
 from barnraise.network.address_book import AddressBook
+from barnraise.network.tls.trust import Trust
 from barnraise.runtime.run_clock import RunClock
 from coordinator.grpc_service import JoinReply, ask_join
 from coordinator.timing import Timing
@@ -99,13 +100,17 @@ class FollowerClaims:
         claim = sign(self.identity, said)
         for endpoint in self._endpoints():
             try:
-                return self._opened(await ask_join(endpoint, claim, self.timing))
+                return self._opened(await ask_join(endpoint, claim, self._trust, self.timing))
             except (Unreachable, TrustError) as error:
                 causes.append(f"{endpoint}: {error.problem}")
         raise Unreachable(
             f"this program is not admitted: {'; '.join(causes)}",
             fix="Is the coordinator running, and is this invite its newest one?",
         )
+
+    @property
+    def _trust(self) -> Trust:
+        return Trust.of(self.invite, self.book.keys if self.book.knows_closers else None)
 
     def _opened(self, reply: JoinReply) -> Joined:
         """Raises MalformedRecord, BadSignature; CoordinatorDoesNotFit."""

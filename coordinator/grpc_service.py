@@ -5,7 +5,6 @@ Nothing else in `coordinator` imports grpc.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
@@ -14,8 +13,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from pydantic import ValidationError
 
-from barnraise.contract.endpoints import Endpoint
+from barnraise.contract.endpoints import Endpoint, parse_endpoint
 from barnraise.contract.fault_report import MAX_REPORT_BYTES, FaultReport
+from barnraise.contract.invite import Invite
 from barnraise.contract.protocol import ClaimantDoesNotFit
 from barnraise.contract.records import MAX_EVALUATION_BYTES, Evaluation, JoinClaim, open_claim
 from barnraise.contract.status import RunStatus
@@ -31,6 +31,9 @@ from barnraise.core.errors import (
     UserError,
 )
 from barnraise.core.signed import Signed, open_signed
+from barnraise.network.tls.certificates import ServerCertificate
+from barnraise.network.tls.channel import channel_to, unpinned_channel
+from barnraise.network.tls.trust import Trust
 from barnraise.v1 import coordinator_pb2 as pb
 from barnraise.v1 import coordinator_pb2_grpc as pb_grpc
 from coordinator.rounds.coordinator_api import CoordinatorApi
@@ -49,29 +52,14 @@ _CODES: list[tuple[type[BarnraiseError], grpc.StatusCode]] = [
 ]
 
 
-@dataclass(frozen=True)
-class GatewayAddress:
-    """Where the run's archive is served over HTTP."""
-
-    port: int
-    """TCP port on the host of the gRPC service."""
-    url: str = ""
-    """Address of the gateway where it is another one, as behind a proxy with TLS."""
-
-
 class Service(pb_grpc.CoordinatorServicer):
     """Opens the records in requests, calls the API, and turns its errors into status codes."""
 
-    def __init__(self, api: CoordinatorApi, gateway: GatewayAddress) -> None:
-        self._api, self._gateway = api, gateway
+    def __init__(self, api: CoordinatorApi) -> None:
+        self._api = api
 
     async def GetCharter(self, request: pb.GetCharterRequest, context: Context) -> pb.GetCharterReply:
-        return pb.GetCharterReply(
-            signed_charter=self._api.charter(),
-            http_port=self._gateway.port,
-            http_url=self._gateway.url,
-            head=self._api.head(),
-        )
+        return pb.GetCharterReply(signed_charter=self._api.charter(), head=self._api.head())
 
     async def Join(self, request: pb.JoinRequest, context: Context) -> pb.JoinReply:
         try:
@@ -128,22 +116,23 @@ async def _abort(context: Context, error: BarnraiseError) -> NoReturn:
 
 
 async def serve(
-    api: CoordinatorApi, host: str, port: int, gateway: GatewayAddress
+    api: CoordinatorApi, host: str, port: int, certificate: ServerCertificate | None
 ) -> tuple[grpc.aio.Server, int]:
     """Start to serve, with the standard services for health and reflection. Port 0 takes a free one.
 
-    Returns the server and its port. Raises Unreachable when the port is not available.
+    certificate: for TLS; None: without. Returns the server and its port. Raises Unreachable when the port is
+    not available.
     """
     server = grpc.aio.server(
         options=[("grpc.max_receive_message_length", 64 * 1024), ("grpc.so_reuseport", 0)]
     )
-    pb_grpc.add_CoordinatorServicer_to_server(Service(api, gateway), server)
+    pb_grpc.add_CoordinatorServicer_to_server(Service(api), server)
     checks = health.aio.HealthServicer()  # type: ignore[attr-defined]
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     name = pb.DESCRIPTOR.services_by_name["Coordinator"].full_name
     reflection.enable_server_reflection((name, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     try:
-        port = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        port = _bind(server, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", certificate)
     except RuntimeError:
         raise Unreachable(
             f"cannot listen on {host}:{port}", fix="Is another coordinator running? Choose another --port."
@@ -152,6 +141,14 @@ async def serve(
     for service in ("", name):
         await checks.set(service, health_pb2.HealthCheckResponse.SERVING)
     return server, port
+
+
+def _bind(server: grpc.aio.Server, address: str, certificate: ServerCertificate | None) -> int:
+    """Returns the port. Raises RuntimeError."""
+    if certificate is None:
+        return server.add_insecure_port(address)
+    pair = (certificate.private_key, certificate.certificate)
+    return server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
 
 
 @dataclass(frozen=True)
@@ -163,9 +160,11 @@ class JoinReply:
     head: bytes
 
 
-async def ask_join(endpoint: Endpoint, claim: Signed[JoinClaim], timing: Timing = TIMING) -> JoinReply:
-    """Claim to take part. Raises Unreachable."""
-    async with grpc.aio.insecure_channel(str(endpoint)) as channel:
+async def ask_join(
+    endpoint: Endpoint, claim: Signed[JoinClaim], trust: Trust, timing: Timing = TIMING
+) -> JoinReply:
+    """Claim to take part. Raises Unreachable, NotPinned, WrongRunKey."""
+    async with channel_to(endpoint, trust, timing.status) as channel:
         try:
             reply = await pb_grpc.CoordinatorStub(channel).Join(
                 pb.JoinRequest(signed_claim=claim.wire), timeout=timing.status
@@ -181,31 +180,41 @@ def _cause(error: grpc.aio.AioRpcError) -> str:
     return said.rpartition(": ")[2] if error.code() is grpc.StatusCode.UNAVAILABLE else said
 
 
-async def ask_first(endpoints: Sequence[Endpoint], timing: Timing = TIMING) -> RunStatus:
-    """The status at the first endpoint that answers. Raises Unreachable with the cause of each."""
+async def ask_first(invite: Invite, timing: Timing = TIMING) -> RunStatus:
+    """The status at the first endpoint that answers as the run does. Raises Unreachable with all causes."""
     causes: list[str] = []
-    for endpoint in endpoints:
+    for endpoint in invite.endpoints:
         try:
-            return await ask_status(str(endpoint), timing)
-        except (Unreachable, MalformedRecord) as error:
-            if len(endpoints) == 1:
+            async with channel_to(endpoint, Trust.of(invite), timing.status) as channel:
+                return await _status(channel, str(endpoint), timing)
+        except (Unreachable, TrustError) as error:
+            if len(invite.endpoints) == 1:
                 raise
             causes.append(error.problem)
     raise Unreachable("; ".join(causes), fix="Is the coordinator running, and is this invite its newest one?")
 
 
 async def ask_status(address: str, timing: Timing = TIMING) -> RunStatus:
-    """The status of the run at `host:port`. Raises Unreachable, MalformedRecord."""
-    async with grpc.aio.insecure_channel(address) as channel:
-        try:
-            reply = await pb_grpc.CoordinatorStub(channel).GetStatus(
-                pb.GetStatusRequest(), timeout=timing.status
-            )
-        except grpc.aio.AioRpcError as error:
-            raise Unreachable(
-                f"no coordinator answers at {address} ({error.code().name.lower()})",
-                fix="Give its host:port; `coordinator serve` prints them in the invite.",
-            ) from None
+    """The status of the run at `host:port`, with whatever key. Raises UserError, Unreachable, TrustError."""
+    try:
+        endpoint = parse_endpoint(address)
+    except ValueError as error:
+        raise UserError(
+            f"{address[:100]!r} is no address: {error}",
+            fix="Give its host:port; `coordinator serve` prints them in the invite.",
+        ) from None
+    async with unpinned_channel(endpoint, timing.status) as channel:
+        return await _status(channel, address, timing)
+
+
+async def _status(channel: grpc.aio.Channel, address: str, timing: Timing) -> RunStatus:
+    try:
+        reply = await pb_grpc.CoordinatorStub(channel).GetStatus(pb.GetStatusRequest(), timeout=timing.status)
+    except grpc.aio.AioRpcError as error:
+        raise Unreachable(
+            f"no coordinator answers at {address} ({error.code().name.lower()})",
+            fix="Give its host:port; `coordinator serve` prints them in the invite.",
+        ) from None
     try:
         return RunStatus.model_validate_json(reply.json)
     except ValidationError:

@@ -38,7 +38,7 @@ from barnraise.runtime.waits import end, unless_stopped, until_first
 from coordinator.addresses.announced import Announced, Bound
 from coordinator.addresses.closer_nodes import closer_nodes
 from coordinator.addresses.listening import ListenSettings
-from coordinator.addresses.option_checks import check_options
+from coordinator.addresses.option_checks import check_options, check_tls
 from coordinator.addresses.reserved_ports import ReservedPorts
 from coordinator.addresses.upkeep import keep_addresses
 from coordinator.checkpoints.publisher import Publisher, publisher_of
@@ -122,6 +122,7 @@ async def serve(
     check_options(
         settings.host, settings.public_hosts, settings.invite_nodes, settings.http_url, settings.mirrors
     )
+    check_tls(settings.host, settings.public_hosts, tls=settings.tls)
     stop = until_interrupted()
     again: ServeSettings | None = settings
     while again is not None:
@@ -197,7 +198,7 @@ async def _serve(
             amending=Amending(store, keys),
             nodes=lambda: closer_nodes(swarm.known_addresses(), store.snapshot.position.named),
         )
-        await stack.enter_async_context(serving(session, settings, ports.bound, public))
+        await stack.enter_async_context(serving(session, settings, ports.bound))
         plain = Invite(public.endpoints, store.charter.run, store.charter.authority_key, nodes)
         made = invite_to(plain, store.snapshot, folder, authority, clock())
         ready(Serving(made, public.urls[0], folder, store.charter.rehearsed, public.doubts))

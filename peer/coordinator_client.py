@@ -12,11 +12,12 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import grpc
 
 from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
-from barnraise.contract.endpoints import Endpoint
+from barnraise.contract.endpoints import HTTP_PORT, Endpoint, web_host
 from barnraise.contract.fault_report import FaultReport
 from barnraise.contract.invite import Invite
 from barnraise.contract.keys_in_force import KeysInForce
@@ -44,6 +45,8 @@ from barnraise.core.errors import (
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis
 from barnraise.core.signed import Signed, open_signed, sign
+from barnraise.network.tls.channel import NoConnection, channel_to
+from barnraise.network.tls.trust import Trust
 from barnraise.runtime.run_clock import RunClock
 from barnraise.v1 import coordinator_pb2 as pb
 from barnraise.v1 import coordinator_pb2_grpc as pb_grpc
@@ -92,16 +95,13 @@ class CoordinatorClient:
 
     async def gateway(self) -> str:
         """The http(s) address of the run's archive. Raises Unreachable, WrongRunKey, MalformedRecord."""
-        reply = await self._get_charter()
-        self._check_charter(reply.signed_charter)
-        if reply.http_url:
-            return reply.http_url
-        if not 0 < reply.http_port < 2**16:
+        found = archive_address((await self.head()).value, self.endpoint)
+        if found is None:
             raise Unreachable(
                 f"the coordinator at {self.endpoint} does not say where its archive is",
                 fix="It may be an older version: ask the maintainer for an address to download from.",
             )
-        return f"http://{self.endpoint.url_host}:{reply.http_port}"
+        return found
 
     async def head(self) -> Signed[Head]:
         """The newest head. Raises Unreachable, WrongRunKey, MalformedRecord."""
@@ -204,8 +204,8 @@ async def connect(
 ) -> AsyncIterator[CoordinatorClient]:
     """A client of the first endpoint that answers with the run's charter: of the invite, then of `more`.
 
-    keys: as `CoordinatorClient` takes them. A single endpoint is not asked beforehand. Raises Unreachable
-    with the cause of each.
+    keys: as `CoordinatorClient` takes them. A single endpoint is connected to, and not asked beforehand.
+    Raises Unreachable with the cause of each; of a single one also NotPinned, WrongRunKey.
     """
     endpoints = tuple(dict.fromkeys((*invite.endpoints, *more)))
     async with AsyncExitStack() as stack:
@@ -220,19 +220,24 @@ async def _first_that_answers(
     keys: KeysInForce | None,
 ) -> CoordinatorClient:
     """Asks one after the other, and the next one too after `timing.stagger` or a failure."""
-    clients = []
-    for endpoint in endpoints:
-        channel = await stack.enter_async_context(grpc.aio.insecure_channel(str(endpoint)))
-        stub = pb_grpc.CoordinatorStub(channel)
-        clients.append(CoordinatorClient(invite, endpoint, stub, timing, keys))
-    if len(clients) == 1:
-        return clients[0]
+
+    async def connected(endpoint: Endpoint) -> CoordinatorClient:
+        channel = await stack.enter_async_context(_channel(endpoint, Trust.of(invite, keys), timing))
+        return CoordinatorClient(invite, endpoint, pb_grpc.CoordinatorStub(channel), timing, keys)
+
+    async def answering(endpoint: Endpoint) -> CoordinatorClient:
+        client = await connected(endpoint)
+        await client.charter()
+        return client
+
+    if len(endpoints) == 1:
+        return await connected(endpoints[0])
     causes: list[BarnraiseError] = []
-    waiting, asked = clients[::-1], set[asyncio.Task[CoordinatorClient]]()
+    waiting, asked = list(endpoints[::-1]), set[asyncio.Task[CoordinatorClient]]()
     try:
         while waiting or asked:
             if waiting:
-                asked.add(asyncio.create_task(_answering(waiting.pop())))
+                asked.add(asyncio.create_task(answering(waiting.pop())))
             patience = timing.stagger if waiting else None
             done, asked = await asyncio.wait(asked, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -244,15 +249,39 @@ async def _first_that_answers(
     finally:
         for task in asked:
             task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)  # they use the stack
     raise Unreachable(
         "; ".join(error.problem for error in causes),
         fix="Check your connection; ask the maintainer for a new invite.",
     )
 
 
-async def _answering(client: CoordinatorClient) -> CoordinatorClient:
-    await client.charter()
-    return client
+@asynccontextmanager
+async def _channel(endpoint: Endpoint, trust: Trust, timing: Timing) -> AsyncIterator[grpc.aio.Channel]:
+    """As `channel_to`. Raises CoordinatorUnreachable with the cause, NotPinned, WrongRunKey."""
+    async with AsyncExitStack() as stack:
+        try:
+            channel = await stack.enter_async_context(channel_to(endpoint, trust, timing.request))
+        except NoConnection:
+            cause = await diagnose(endpoint.host, endpoint.port, "unavailable", os.environ, timing)
+            raise CoordinatorUnreachable(str(endpoint), cause) from None
+        yield channel
+
+
+def archive_address(head: Head, asked: Endpoint) -> str | None:
+    """Where the archive is served, by a head that the server at `asked` signed; None where it says nothing.
+
+    A gateway on a port of the coordinator's own machine is called at the host that answered, which may be
+    another one than the head names, as through a tunnel.
+    """
+    for gateway in head.gateways:
+        if web_host(gateway) == asked.host:
+            return gateway
+    for gateway in head.gateways[:1]:
+        parts = urlsplit(gateway)
+        own = parts.scheme == "http" and web_host(gateway) in {known.host for known in head.endpoints}
+        return f"http://{asked.url_host}:{parts.port or HTTP_PORT}" if own else gateway
+    return None
 
 
 async def _error_of(error: grpc.aio.AioRpcError, endpoint: Endpoint, timing: Timing) -> BarnraiseError:

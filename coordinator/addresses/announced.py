@@ -56,8 +56,6 @@ class Announced:
     """Of the gRPC service: the invite has them."""
     p2p: tuple[str, ...]
     """Multiaddresses of libp2p by TCP, without the peer; QUIC has the same ports."""
-    http_port: int
-    """The gateway's port on the endpoints' hosts."""
     urls: tuple[str, ...]
     """The gateway's addresses."""
     doubts: tuple[AddressDoubt, ...]
@@ -78,7 +76,6 @@ def announced(bound: Bound, given: Given, own: tuple[str, ...]) -> Announced:
     return Announced(
         endpoints=endpoints,
         p2p=tuple(multiaddress(host, p2p_port, bound.versions) for host in hosts),
-        http_port=http_port,
         urls=(given.http_url,) if given.http_url else urls,
         doubts=tuple(doubt for host in hosts for doubt in _doubts(host, bound)),
     )

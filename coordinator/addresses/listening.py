@@ -34,6 +34,8 @@ class ListenSettings(Strict):
     """TCP and UDP port of the libp2p daemon as others see it; None: the port itself."""
     public_http_port: int | None
     """TCP port of the HTTP gateway as others see it; None: the port itself."""
+    tls: bool
+    """Whether the gRPC service uses TLS; without it only this machine may reach it."""
     max_upload: int | None
     """Limit for the upload of blobs in bytes per second; None: no limit."""
 

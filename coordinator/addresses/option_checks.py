@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
-from barnraise.contract.endpoints import MAX_HOSTS, ip_address, public_host
+from barnraise.contract.endpoints import (
+    MAX_HOSTS,
+    ip_address,
+    is_this_machine,
+    parse_web_address,
+    public_host,
+)
 from barnraise.contract.invite import MAX_NODES, parse_node
 from barnraise.core.errors import UserError
 
@@ -56,9 +61,20 @@ def _check_node(text: str) -> None:
 
 
 def _check_url(url: str, option: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    try:
+        parse_web_address(url)
+    except ValueError as error:
         raise UserError(
-            f"{url!r} is not the address of a web server",
+            f"{url[:100]!r} is not the address of a web server: {error}",
             fix=f"Give {option} as in https://models.example.org.",
+        ) from None
+
+
+def check_tls(host: str, public_hosts: Sequence[str], *, tls: bool) -> None:
+    """Raises UserError where others than this machine would reach a service without TLS."""
+    outside = [name for name in (host, *public_hosts) if not is_this_machine(name)]
+    if not tls and outside:
+        raise UserError(
+            f"--no-tls is for this machine alone, and {outside[0]} is reached by others",
+            fix="Leave --no-tls out, or give --host 127.0.0.1.",
         )

@@ -72,6 +72,14 @@ _OPTIONS = (
         "--public-http-port", type=click.IntRange(1, 65_535), help="--http-port as volunteers see it."
     ),
     click.option(
+        "--no-tls",
+        "tls",
+        is_flag=True,
+        flag_value=False,
+        default=True,
+        help="Serve --port without TLS, to this machine alone (--host 127.0.0.1).",
+    ),
+    click.option(
         "--max-upload",
         metavar="RATE",
         callback=lambda _context, _option, text: parse_rate(text) if text else None,

@@ -19,14 +19,13 @@ from coordinator.cli.options import DEFAULT_PORT
 def status(address: str, as_json: bool) -> None:
     """Show the status of the run at HOST:PORT or of INVITE.
 
-    Default: the coordinator on this machine, at 127.0.0.1:7451.
+    Only an invite says whose key to check. Default: the coordinator on this machine, at 127.0.0.1:7451.
     """
     from coordinator.grpc_service import ask_first, ask_status
     from coordinator.status import render
 
     if address.startswith(SCHEME):
-        endpoints = parse_invite(address).endpoints
-        found = asyncio.run(ask_first(endpoints))
+        found = asyncio.run(ask_first(parse_invite(address)))
     else:
         found = asyncio.run(ask_status(address))
     say(json_text(found.model_dump(mode="json")) if as_json else render(found))

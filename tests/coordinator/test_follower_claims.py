@@ -16,6 +16,7 @@ from barnraise.core.errors import Unreachable
 from barnraise.core.ids import Millis, PublicKey
 from barnraise.core.signed import Signed
 from barnraise.network.address_book import AddressBook
+from barnraise.network.tls.trust import Trust
 from barnraise.runtime.run_clock import RunClock
 from coordinator.follower_claims import FollowerClaims
 from coordinator.grpc_service import JoinReply, ask_join
@@ -70,8 +71,12 @@ def test_it_is_admitted_at_the_first_address_that_answers(store: RunStore) -> No
 def test_an_address_that_answers_otherwise_is_passed_over(
     store: RunStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def answered(endpoint: Endpoint, claim: Signed[JoinClaim], timing: Timing) -> JoinReply:
-        return JoinReply(b"", b"", b"") if endpoint == NOWHERE else await ask_join(endpoint, claim, timing)
+    async def answered(
+        endpoint: Endpoint, claim: Signed[JoinClaim], trust: Trust, timing: Timing
+    ) -> JoinReply:
+        if endpoint == NOWHERE:
+            return JoinReply(b"", b"", b"")
+        return await ask_join(endpoint, claim, trust, timing)
 
     async def play() -> None:
         async with served(session_of(store)) as invite:
@@ -108,7 +113,7 @@ def test_it_does_not_ask_itself(store: RunStore) -> None:
 
 def test_without_anyone_it_goes_on_by_what_it_knows(store: RunStore) -> None:
     follower = claims(NOWHERE)
-    with pytest.raises(Unreachable, match=f"{NOWHERE}: Connection refused"):
+    with pytest.raises(Unreachable, match=f"{NOWHERE}: no coordinator answers"):
         asyncio.run(follower.join(None))
     known = store.snapshot.signed_charter
     with pytest.raises(Unreachable):

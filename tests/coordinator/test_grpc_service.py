@@ -24,16 +24,16 @@ from barnraise.core.signed import open_signed, sign
 from barnraise.runtime.run_clock import RunClock
 from barnraise.v1 import coordinator_pb2 as pb
 from barnraise.v1 import coordinator_pb2_grpc as pb_grpc
-from coordinator.grpc_service import GatewayAddress, ask_status, serve
+from coordinator.grpc_service import ask_first, ask_status, serve
 from coordinator.messages import rounds as messages
 from coordinator.reasons.rounds import ClockOff
 from coordinator.status import render
+from coordinator.store.run_state import CoordinatorAddresses
 from coordinator.store.run_store import RunStore
 from coordinator.timing import TIMING
-from peer.coordinator_client import CoordinatorClient, connect
+from peer.coordinator_client import CoordinatorClient, archive_address, connect
 from tests.support import parts
 from tests.support.coordinators import (
-    NO_GATEWAY,
     NODE,
     api_of,
     opened_store,
@@ -73,9 +73,13 @@ def asked(
     return asyncio.run(ask())
 
 
+def plain(invite: Invite) -> grpc.aio.Channel:
+    return grpc.aio.insecure_channel(invite.address)
+
+
 def raw(store: RunStore, question: Callable[[grpc.aio.Channel], Awaitable[V]]) -> V:
     async def ask() -> V:
-        async with served(session_of(store)) as invite, grpc.aio.insecure_channel(invite.address) as channel:
+        async with served(session_of(store), tls=False) as invite, plain(invite) as channel:
             return await question(channel)
 
     return asyncio.run(ask())
@@ -226,6 +230,7 @@ def test_the_status_after_a_round(store: RunStore) -> None:
 def test_the_status_over_the_network(store: RunStore) -> None:
     async def ask() -> str:
         async with served(session_of(store)) as invite:
+            assert await ask_first(invite) == await ask_status(invite.address)
             return render(await ask_status(invite.address))
 
     shown = asyncio.run(ask())
@@ -233,25 +238,42 @@ def test_the_status_over_the_network(store: RunStore) -> None:
     assert "0 volunteers" in shown
 
 
-@pytest.mark.parametrize(
-    ("gateway", "address"),
-    [
-        (GatewayAddress(7453), "http://127.0.0.1:7453"),
-        (GatewayAddress(7453, "https://models.example.org"), "https://models.example.org"),
-    ],
-    ids=["its port", "behind a proxy"],
-)
-def test_the_address_of_the_gateway(store: RunStore, gateway: GatewayAddress, address: str) -> None:
-    async def ask() -> str:
-        async with served(session_of(store), gateway) as invite, connect(invite) as there:
-            return await there.gateway()
+def test_without_tls_a_volunteer_of_this_machine_joins(store: RunStore) -> None:
+    async def ask() -> Charter:
+        async with served(session_of(store), tls=False) as invite, connect(invite) as there:
+            assert (await ask_status(invite.address)).run == "barn"
+            return await there.charter()
 
-    assert asyncio.run(ask()) == address
+    assert asyncio.run(ask()) == store.charter
+
+
+HERE, THERE = Endpoint("127.0.0.1", 7451), Endpoint("2001:db8::7", 7451)
+
+
+@pytest.mark.parametrize(
+    ("gateways", "asked", "address"),
+    [
+        (("http://192.0.2.1:7453", "http://127.0.0.1:7453"), HERE, "http://127.0.0.1:7453"),
+        (("http://192.0.2.1:7453",), HERE, "http://127.0.0.1:7453"),
+        (("http://192.0.2.1:7453",), THERE, "http://[2001:db8::7]:7453"),
+        (("http://192.0.2.1:7453", "http://[2001:db8::7]:7453"), THERE, "http://[2001:db8::7]:7453"),
+        (("https://models.example.org",), HERE, "https://models.example.org"),
+        (("http://models.example.org/barn",), HERE, "http://models.example.org/barn"),
+        ((), HERE, None),
+    ],
+    ids=["its host", "tunnel", "tunnel, IPv6", "IPv6", "a proxy", "another server", "none"],
+)
+def test_the_address_of_the_archive_is_in_the_head(
+    store: RunStore, gateways: tuple[str, ...], asked: Endpoint, address: str | None
+) -> None:
+    addresses = CoordinatorAddresses((), ("192.0.2.1:7451",), gateways)
+    head = store.snapshot.head(parts.NOW, addresses, turns=1, volunteers=0, tokens=0)
+    assert archive_address(head, asked) == address
 
 
 def test_a_coordinator_without_a_gateway_is_reported(store: RunStore) -> None:
     async def ask() -> None:
-        async with served(session_of(store), GatewayAddress(0)) as invite, connect(invite) as there:
+        async with served(session_of(store)) as invite, connect(invite) as there:
             await there.gateway()
 
     with pytest.raises(Unreachable, match="does not say where its archive is"):
@@ -290,7 +312,7 @@ def test_reflection_lists_the_service(store: RunStore) -> None:
 def test_a_port_in_use_is_reported(store: RunStore) -> None:
     async def ask() -> None:
         async with served(session_of(store)) as invite:
-            await serve(api_of(session_of(store)), "127.0.0.1", invite.endpoints[0].port, NO_GATEWAY)
+            await serve(api_of(session_of(store)), "127.0.0.1", invite.endpoints[0].port, None)
 
     with pytest.raises(Unreachable, match=r"cannot listen on 127\.0\.0\.1"):
         asyncio.run(ask())

@@ -24,7 +24,7 @@ def test_a_run_and_its_archive_are_served_until_the_end(tmp_path: Path) -> None:
             bound = ports.bound
             public = SETTINGS.announced(bound)
             ports.release()
-            async with serving(session_of(store), SETTINGS, bound, public):
+            async with serving(session_of(store), SETTINGS, bound):
                 status = await ask_status(public.api[0])
                 index = await asyncio.to_thread(read, f"{public.urls[0]}/{INDEX}")
             assert (status.run, json.loads(index)["run"]) == (parts.RUN, parts.RUN)

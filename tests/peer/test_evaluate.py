@@ -22,7 +22,6 @@ from barnraise.models.base_model import resolve
 from barnraise.models.trainable import initial_state
 from barnraise.runtime.files import load_identity, write_atomic
 from coordinator.checkpoints.card_data import card_files
-from coordinator.grpc_service import GatewayAddress
 from coordinator.run_folder import CHAT_TEMPLATE, HELD_OUT
 from coordinator.store.journal import Journal
 from coordinator.store.run_store import RunStore
@@ -39,6 +38,8 @@ from tests.support.coordinators import (
     served,
     session_of,
     until_published,
+    unused_port,
+    with_gateway,
 )
 from tests.support.parts import ADA, AUTHORITY, BEN
 from tests.support.programs import Program, stage
@@ -127,7 +128,8 @@ def test_two_volunteers_who_agree_move_main(tmp_path: Path, monkeypatch: pytest.
     with tiny_run(tmp_path / "coordinator") as store, stage(tmp_path) as programs:
         assert names(store) == {0: ("round-0", "main", "best"), 1: ("round-1", "latest")}
         made = publisher(store)
-        session = session_of(store, publisher=made)
+        port = unused_port()
+        session = session_of(store, publisher=made, addresses=with_gateway(port))
 
         def evaluate(invite: str, owner: Identity, *more: str) -> Program:
             data = tmp_path / owner.public[:8]
@@ -149,9 +151,9 @@ def test_two_volunteers_who_agree_move_main(tmp_path: Path, monkeypatch: pytest.
                 assert not [*left.glob("evaluate/*"), *left.glob("checkpoints/*")], "downloads remain on disk"
 
         async def act() -> None:
-            http = await listen(archive(store), "127.0.0.1", 0)
+            http = await listen(archive(store), "127.0.0.1", port)
             try:
-                async with served(session, GatewayAddress(http.port)) as invite:
+                async with served(session) as invite:
                     await asyncio.to_thread(volunteers, str(invite))
             finally:
                 await http.stop()

@@ -29,11 +29,12 @@ from barnraise.fold.codec import encode_in_place
 from barnraise.fold.log import Link
 from barnraise.models.lora_files import ADAPTER_CONFIG
 from barnraise.network.swarm import Swarm
+from barnraise.network.tls.certificates import issue
 from barnraise.runtime.blob_store import BlobStore
 from coordinator.checkpoints.archive_writer import ArchiveContent, ArchiveWriter
 from coordinator.checkpoints.card_data import card_files
 from coordinator.checkpoints.publisher import Publisher, publisher_of
-from coordinator.grpc_service import GatewayAddress, serve
+from coordinator.grpc_service import serve
 from coordinator.rounds.coordinator_api import CoordinatorApi
 from coordinator.rounds.session import Session
 from coordinator.run_folder import ARCHIVE, CHAT_TEMPLATE
@@ -45,8 +46,14 @@ from coordinator.timing import TIMING, Timing
 from tests.support import parts
 
 NODE = f"/ip4/127.0.0.1/tcp/7452/p2p/{'Qm'.ljust(46, 'x')}"
-NO_GATEWAY = GatewayAddress(9, "")
-"""A port without a server."""
+ADDRESSES = CoordinatorAddresses((NODE,))
+
+
+def with_gateway(port: int) -> CoordinatorAddresses:
+    """The addresses of a coordinator whose archive is at a port of this machine."""
+    return CoordinatorAddresses((NODE,), (), (f"http://127.0.0.1:{port}",))
+
+
 LARGE = "tokenizer.json"
 """The one file of a checkpoint that travels in more than one piece."""
 
@@ -220,11 +227,12 @@ def session_of(
     *,
     publisher: Publisher | None = None,
     timing: Timing = TIMING,
+    addresses: CoordinatorAddresses = ADDRESSES,
 ) -> Session:
     """A session that is not running. now: the time of its clock."""
     fake = swarm or FakeSwarm(store.blobs)
     publisher = publisher or publisher_of(store, lambda: now)
-    return Session(store, publisher, fake.as_swarm, lambda: now, CoordinatorAddresses((NODE,)), timing)
+    return Session(store, publisher, fake.as_swarm, lambda: now, addresses, timing)
 
 
 def api_of(session: Session) -> CoordinatorApi:
@@ -258,9 +266,12 @@ async def until_published(publisher: Publisher) -> None:
 
 
 @asynccontextmanager
-async def served(session: Session, gateway: GatewayAddress = NO_GATEWAY) -> AsyncIterator[Invite]:
+async def served(session: Session, *, tls: bool = True) -> AsyncIterator[Invite]:
     """The real gRPC service on a free port of this machine, and the invite to it."""
-    server, port = await serve(api_of(session), "127.0.0.1", 0, gateway)
+    store = session.store
+    successors = store.snapshot.position.successors
+    certificate = issue(store.authority, store.charter.run, successors) if tls else None
+    server, port = await serve(api_of(session), "127.0.0.1", 0, certificate)
     try:
         endpoints, key = (Endpoint("127.0.0.1", port),), parts.AUTHORITY.public
         yield Invite(endpoints, parts.RUN, key, invitation=parts.invitation())

@@ -10,7 +10,6 @@ from pathlib import Path
 from barnraise.contract.archive import CHARTER
 from barnraise.contract.invite import Invite
 from barnraise.gateway import listen
-from coordinator.grpc_service import GatewayAddress
 from coordinator.store.run_store import RunStore
 from peer.download.download import Downloaded, DownloadOptions, download
 from tests.support import parts
@@ -20,6 +19,7 @@ from tests.support.coordinators import (
     files_in,
     served,
     session_of,
+    with_gateway,
 )
 from tests.support.scripted import NO_PAUSES, RecordingListener
 
@@ -47,7 +47,7 @@ def got(
     async def ask() -> Path:
         gateway = await listen(archive(store), "127.0.0.1", 0)
         try:
-            async with served(session_of(store), GatewayAddress(gateway.port)) as true:
+            async with served(session_of(store, addresses=with_gateway(gateway.port))) as true:
                 options = DownloadOptions(str(invite(true)), revision=revision, output=output)
                 done = await download(
                     options, Path("/nowhere"), listener or RecordingListener(), time.monotonic, NO_PAUSES

@@ -6,6 +6,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
@@ -99,6 +100,33 @@ def _host_port(text: str) -> str:
     return text
 
 
+def parse_web_address(text: str) -> str:
+    """An http(s) address of a server or a folder on it, without an account, a query or a fragment.
+
+    Raises ValueError.
+    """
+    if not re.fullmatch(r"[!-~]+", text):
+        raise ValueError("it has other characters than an address has")
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https"):
+        raise ValueError("it does not begin with http:// or https://")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError("it has an account, a query or a fragment")
+    parse_host(web_host(text))
+    if parts.port == 0:  # reading a port above 65535 raises
+        raise ValueError("it has no port 0")
+    return text
+
+
+def web_host(address: str) -> str:
+    """The host of an http(s) address, IPv6 without brackets; empty where it has none."""
+    return urlsplit(address).hostname or ""
+
+
+WebAddress = Annotated[str, Field(max_length=300), AfterValidator(parse_web_address)]
+"""An http(s) address of a server."""
+HTTP_PORT = 80
+"""Of an http address without a port."""
 HostPort = Annotated[str, Field(max_length=MAX_HOST + 8), AfterValidator(_host_port)]
 """An `Endpoint` as text."""
 
@@ -109,6 +137,12 @@ def ip_address(host: str) -> Address | None:
         return None if "%" in host else ipaddress.ip_address(host)
     except ValueError:
         return None
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether a host is the machine's loopback, which nobody else can listen on."""
+    address = ip_address(host)
+    return host == "localhost" if address is None else reach_of(address) == "this machine"
 
 
 def reach_of(address: Address) -> Reach:

@@ -21,7 +21,7 @@ from pydantic import Field
 from typing_extensions import Self
 
 from barnraise.contract.certificates import Certificate
-from barnraise.contract.endpoints import MAX_HOSTS, Endpoint, HostPort, parse_endpoint
+from barnraise.contract.endpoints import MAX_HOSTS, Endpoint, HostPort, WebAddress, parse_endpoint
 from barnraise.contract.field_types import (
     MAX_EMBEDDED_BYTES,
     MAX_TOKENS,
@@ -208,7 +208,7 @@ class Head(Extensible):
     """libp2p multiaddresses of the coordinator."""
     api: Annotated[tuple[HostPort, ...], Field(max_length=MAX_HOSTS)] = ()
     """HOST:PORT of the coordinator's gRPC service."""
-    gateways: Annotated[tuple[Annotated[str, Field(max_length=300)], ...], Field(max_length=MAX_HOSTS)] = ()
+    gateways: Annotated[tuple[WebAddress, ...], Field(max_length=MAX_HOSTS)] = ()
     """http(s) addresses of the run's archive."""
     successors: Successors = ()
     """Of the charter's run key: they show that the signer is one."""

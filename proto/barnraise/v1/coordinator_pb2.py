@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x62\x61rnraise/v1/coordinator.proto\x12\x0c\x62\x61rnraise.v1\" \n\x11GetCharterRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"\\\n\x0fGetCharterReply\x12\x16\n\x0esigned_charter\x18\x01 \x01(\x0c\x12\x11\n\thttp_port\x18\x02 \x01(\r\x12\x10\n\x08http_url\x18\x03 \x01(\t\x12\x0c\n\x04head\x18\x04 \x01(\x0c\"#\n\x0bJoinRequest\x12\x14\n\x0csigned_claim\x18\x01 \x01(\x0c\"K\n\tJoinReply\x12\x16\n\x0esigned_charter\x18\x01 \x01(\x0c\x12\x18\n\x10signed_admission\x18\x02 \x01(\x0c\x12\x0c\n\x04head\x18\x03 \x01(\x0c\",\n\x0f\x45valuateRequest\x12\x19\n\x11signed_evaluation\x18\x01 \x01(\x0c\" \n\rEvaluateReply\x12\x0f\n\x07outcome\x18\x01 \x01(\t\"+\n\x12ReportFaultRequest\x12\x15\n\rsigned_report\x18\x01 \x01(\x0c\"\x12\n\x10ReportFaultReply\"\x1f\n\x10GetStatusRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"\x1e\n\x0eGetStatusReply\x12\x0c\n\x04json\x18\x01 \x01(\t2\xb8\x03\n\x0b\x43oordinator\x12L\n\nGetCharter\x12\x1f.barnraise.v1.GetCharterRequest\x1a\x1d.barnraise.v1.GetCharterReply\x12:\n\x04Join\x12\x19.barnraise.v1.JoinRequest\x1a\x17.barnraise.v1.JoinReply\x12;\n\x05Renew\x12\x19.barnraise.v1.JoinRequest\x1a\x17.barnraise.v1.JoinReply\x12\x46\n\x08\x45valuate\x12\x1d.barnraise.v1.EvaluateRequest\x1a\x1b.barnraise.v1.EvaluateReply\x12O\n\x0bReportFault\x12 .barnraise.v1.ReportFaultRequest\x1a\x1e.barnraise.v1.ReportFaultReply\x12I\n\tGetStatus\x12\x1e.barnraise.v1.GetStatusRequest\x1a\x1c.barnraise.v1.GetStatusReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x62\x61rnraise/v1/coordinator.proto\x12\x0c\x62\x61rnraise.v1\" \n\x11GetCharterRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"C\n\x0fGetCharterReply\x12\x16\n\x0esigned_charter\x18\x01 \x01(\x0c\x12\x0c\n\x04head\x18\x04 \x01(\x0cJ\x04\x08\x02\x10\x03J\x04\x08\x03\x10\x04\"#\n\x0bJoinRequest\x12\x14\n\x0csigned_claim\x18\x01 \x01(\x0c\"K\n\tJoinReply\x12\x16\n\x0esigned_charter\x18\x01 \x01(\x0c\x12\x18\n\x10signed_admission\x18\x02 \x01(\x0c\x12\x0c\n\x04head\x18\x03 \x01(\x0c\",\n\x0f\x45valuateRequest\x12\x19\n\x11signed_evaluation\x18\x01 \x01(\x0c\" \n\rEvaluateReply\x12\x0f\n\x07outcome\x18\x01 \x01(\t\"+\n\x12ReportFaultRequest\x12\x15\n\rsigned_report\x18\x01 \x01(\x0c\"\x12\n\x10ReportFaultReply\"\x1f\n\x10GetStatusRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"\x1e\n\x0eGetStatusReply\x12\x0c\n\x04json\x18\x01 \x01(\t2\xb8\x03\n\x0b\x43oordinator\x12L\n\nGetCharter\x12\x1f.barnraise.v1.GetCharterRequest\x1a\x1d.barnraise.v1.GetCharterReply\x12:\n\x04Join\x12\x19.barnraise.v1.JoinRequest\x1a\x17.barnraise.v1.JoinReply\x12;\n\x05Renew\x12\x19.barnraise.v1.JoinRequest\x1a\x17.barnraise.v1.JoinReply\x12\x46\n\x08\x45valuate\x12\x1d.barnraise.v1.EvaluateRequest\x1a\x1b.barnraise.v1.EvaluateReply\x12O\n\x0bReportFault\x12 .barnraise.v1.ReportFaultRequest\x1a\x1e.barnraise.v1.ReportFaultReply\x12I\n\tGetStatus\x12\x1e.barnraise.v1.GetStatusRequest\x1a\x1c.barnraise.v1.GetStatusReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,23 +34,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCHARTERREQUEST']._serialized_start=48
   _globals['_GETCHARTERREQUEST']._serialized_end=80
   _globals['_GETCHARTERREPLY']._serialized_start=82
-  _globals['_GETCHARTERREPLY']._serialized_end=174
-  _globals['_JOINREQUEST']._serialized_start=176
-  _globals['_JOINREQUEST']._serialized_end=211
-  _globals['_JOINREPLY']._serialized_start=213
-  _globals['_JOINREPLY']._serialized_end=288
-  _globals['_EVALUATEREQUEST']._serialized_start=290
-  _globals['_EVALUATEREQUEST']._serialized_end=334
-  _globals['_EVALUATEREPLY']._serialized_start=336
-  _globals['_EVALUATEREPLY']._serialized_end=368
-  _globals['_REPORTFAULTREQUEST']._serialized_start=370
-  _globals['_REPORTFAULTREQUEST']._serialized_end=413
-  _globals['_REPORTFAULTREPLY']._serialized_start=415
-  _globals['_REPORTFAULTREPLY']._serialized_end=433
-  _globals['_GETSTATUSREQUEST']._serialized_start=435
-  _globals['_GETSTATUSREQUEST']._serialized_end=466
-  _globals['_GETSTATUSREPLY']._serialized_start=468
-  _globals['_GETSTATUSREPLY']._serialized_end=498
-  _globals['_COORDINATOR']._serialized_start=501
-  _globals['_COORDINATOR']._serialized_end=941
+  _globals['_GETCHARTERREPLY']._serialized_end=149
+  _globals['_JOINREQUEST']._serialized_start=151
+  _globals['_JOINREQUEST']._serialized_end=186
+  _globals['_JOINREPLY']._serialized_start=188
+  _globals['_JOINREPLY']._serialized_end=263
+  _globals['_EVALUATEREQUEST']._serialized_start=265
+  _globals['_EVALUATEREQUEST']._serialized_end=309
+  _globals['_EVALUATEREPLY']._serialized_start=311
+  _globals['_EVALUATEREPLY']._serialized_end=343
+  _globals['_REPORTFAULTREQUEST']._serialized_start=345
+  _globals['_REPORTFAULTREQUEST']._serialized_end=388
+  _globals['_REPORTFAULTREPLY']._serialized_start=390
+  _globals['_REPORTFAULTREPLY']._serialized_end=408
+  _globals['_GETSTATUSREQUEST']._serialized_start=410
+  _globals['_GETSTATUSREQUEST']._serialized_end=441
+  _globals['_GETSTATUSREPLY']._serialized_start=443
+  _globals['_GETSTATUSREPLY']._serialized_end=473
+  _globals['_COORDINATOR']._serialized_start=476
+  _globals['_COORDINATOR']._serialized_end=916
 # @@protoc_insertion_point(module_scope)

@@ -11,16 +11,12 @@ class GetCharterRequest(_message.Message):
     def __init__(self, run: _Optional[str] = ...) -> None: ...
 
 class GetCharterReply(_message.Message):
-    __slots__ = ("signed_charter", "http_port", "http_url", "head")
+    __slots__ = ("signed_charter", "head")
     SIGNED_CHARTER_FIELD_NUMBER: _ClassVar[int]
-    HTTP_PORT_FIELD_NUMBER: _ClassVar[int]
-    HTTP_URL_FIELD_NUMBER: _ClassVar[int]
     HEAD_FIELD_NUMBER: _ClassVar[int]
     signed_charter: bytes
-    http_port: int
-    http_url: str
     head: bytes
-    def __init__(self, signed_charter: _Optional[bytes] = ..., http_port: _Optional[int] = ..., http_url: _Optional[str] = ..., head: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, signed_charter: _Optional[bytes] = ..., head: _Optional[bytes] = ...) -> None: ...
 
 class JoinRequest(_message.Message):
     __slots__ = ("signed_claim",)

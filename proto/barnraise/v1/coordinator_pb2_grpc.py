@@ -27,10 +27,10 @@ if _version_not_supported:
 
 class CoordinatorStub(object):
     """The requests of volunteers, downloaders and the maintainer to a run's coordinator. Checkpoints and the log
-    are plain files behind its HTTP gateway (barnraise/contract/archive.py); GetCharter returns its address.
+    are plain files behind its HTTP gateway (barnraise/contract/archive.py), whose addresses the head has.
     Byte fields named `signed_*` are signed records (barnraise/core/signed.py). The run authority's signature
-    is checked against the key in the invite, so security does not depend on a private channel or on the
-    identity of the server.
+    is checked against the key in the invite. The channel is TLS with a certificate by that key, or by a key that
+    it vouches for (barnraise/network/tls): nobody on the way reads, delays or replays single answers.
     """
 
     def __init__(self, channel):
@@ -73,14 +73,14 @@ class CoordinatorStub(object):
 
 class CoordinatorServicer(object):
     """The requests of volunteers, downloaders and the maintainer to a run's coordinator. Checkpoints and the log
-    are plain files behind its HTTP gateway (barnraise/contract/archive.py); GetCharter returns its address.
+    are plain files behind its HTTP gateway (barnraise/contract/archive.py), whose addresses the head has.
     Byte fields named `signed_*` are signed records (barnraise/core/signed.py). The run authority's signature
-    is checked against the key in the invite, so security does not depend on a private channel or on the
-    identity of the server.
+    is checked against the key in the invite. The channel is TLS with a certificate by that key, or by a key that
+    it vouches for (barnraise/network/tls): nobody on the way reads, delays or replays single answers.
     """
 
     def GetCharter(self, request, context):
-        """The run's charter and the address of its archive. Needs no admission.
+        """The run's charter and the newest head. Needs no admission.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -165,10 +165,10 @@ def add_CoordinatorServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Coordinator(object):
     """The requests of volunteers, downloaders and the maintainer to a run's coordinator. Checkpoints and the log
-    are plain files behind its HTTP gateway (barnraise/contract/archive.py); GetCharter returns its address.
+    are plain files behind its HTTP gateway (barnraise/contract/archive.py), whose addresses the head has.
     Byte fields named `signed_*` are signed records (barnraise/core/signed.py). The run authority's signature
-    is checked against the key in the invite, so security does not depend on a private channel or on the
-    identity of the server.
+    is checked against the key in the invite. The channel is TLS with a certificate by that key, or by a key that
+    it vouches for (barnraise/network/tls): nobody on the way reads, delays or replays single answers.
     """
 
     @staticmethod

@@ -25,7 +25,6 @@ from barnraise.fold.replay import Cause, Difference
 from barnraise.gateway import listen
 from barnraise.models.base_model import resolve
 from barnraise.models.trainable import initial_state
-from coordinator.grpc_service import GatewayAddress
 from coordinator.run_folder import CHAT_TEMPLATE
 from coordinator.store.journal import Journal
 from coordinator.store.run_store import RunStore
@@ -38,7 +37,15 @@ from peer.verify.proof import FromBaseModel, FromCheckpoint, Proved
 from peer.verify.replay_pipeline import AHEAD
 from peer.verify.verify import verify
 from tests.support import parts
-from tests.support.coordinators import archive, raises_with_fix, served, session_of, show, train_round
+from tests.support.coordinators import (
+    archive,
+    raises_with_fix,
+    served,
+    session_of,
+    show,
+    train_round,
+    with_gateway,
+)
 from tests.support.parts import ADA, BEN
 from tests.support.programs import ROOT
 from tests.support.tiny import make_tiny_model
@@ -128,7 +135,7 @@ def test_a_checkpoint_is_proved_from_an_invite(tmp_path: Path) -> None:
     async def prove(store: RunStore) -> Proved | Difference | EvaluationsDiffer:
         gateway = await listen(archive(store), "127.0.0.1", 0)
         try:
-            async with served(session_of(store), GatewayAddress(gateway.port)) as invite:
+            async with served(session_of(store, addresses=with_gateway(gateway.port))) as invite:
                 asked = options(str(invite), key=None)
                 return await verify(asked, tmp_path, RecordingDisplay(), iter(range(1000)).__next__)
         finally:

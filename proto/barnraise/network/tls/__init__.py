@@ -1,0 +1,1 @@
+"""TLS of the coordinator's gRPC service, pinned by the key in the invite."""
