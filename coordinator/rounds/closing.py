@@ -53,6 +53,8 @@ class Situation:
     """Of the volunteers in the rounds before."""
     last_accepted: Millis
     """When the newest of the accepted contributions was accepted, or the round opened."""
+    weightless: frozenset[PublicKey] = frozenset()
+    """Owners of accepted contributions that count nothing: suspended keys."""
     turns: int = 1
     late: Mapping[PublicKey, str] = field(default_factory=dict)
     """Names of the live peers whose step ends after the round's time."""
@@ -124,7 +126,8 @@ class Situation:
 
     @property
     def contributions(self) -> int:
-        return len(self.accepted)
+        """Accepted ones that count."""
+        return len(self.accepted) - len(self.weightless)
 
     @property
     def complete(self) -> bool:
@@ -143,7 +146,7 @@ class Situation:
     @property
     def full(self) -> bool:
         spec = self.window.spec
-        return self.contributions >= spec.max_contributions
+        return self.enough and len(self.accepted) >= spec.max_contributions
 
     @property
     def phase(self) -> Phase:

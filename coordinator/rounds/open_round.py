@@ -76,6 +76,9 @@ class OpenRound:
             now=now,
             window=run.window,
             accepted=accepted,
+            weightless=frozenset(
+                owner for owner in accepted if not run.position.standings.of(owner, run.spec.trust).has_weight
+            ),
             pending=pending,
             expected=attendance.expected,
             late=attendance.late,

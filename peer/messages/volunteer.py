@@ -7,12 +7,16 @@ from typing_extensions import assert_never
 from barnraise.contract.divergence import LossAtChance, LossJumped, LossRises, divergence_message
 from barnraise.runtime.clock_steps import ClockSet
 from barnraise.runtime.pauses import Paused
+from peer.messages.own_weight import own_weight_message
 from peer.volunteer import reasons as volunteer
 from peer.volunteer.durations import LONG_EXCHANGE, Advice, ExchangeShare, StepCount, StepsPerRound
+from peer.volunteer.own_weight import OwnWeight
 
 
-def volunteer_message(reason: volunteer.ActionReason | Advice | volunteer.Notice) -> str:
+def volunteer_message(reason: volunteer.ActionReason | Advice | volunteer.Notice | OwnWeight) -> str:
     """Why a volunteer does what it does, what its measurements mean, or what happened to it."""
+    if isinstance(reason, OwnWeight):
+        return own_weight_message(reason)
     if isinstance(reason, Advice):
         return _advice(reason)
     if isinstance(reason, volunteer.Notice):

@@ -16,11 +16,12 @@ from barnraise.core.units import format_bytes
 from barnraise.runtime.console import say_line
 from barnraise.runtime.plain_console import PlainConsole
 from peer.volunteer.durations import Advice
+from peer.volunteer.own_weight import OwnWeight
 from peer.volunteer.reasons import ActionReason, Notice
 
 log = logging.getLogger("peer")
 
-Render = Callable[[ActionReason | Advice | Notice], str]
+Render = Callable[[ActionReason | Advice | Notice | OwnWeight], str]
 """`peer.messages.volunteer.volunteer_message`."""
 
 
@@ -43,6 +44,8 @@ class VolunteerStatus:
     """Bytes of blobs received."""
     state: str
     """The state's hash, shortened."""
+    weight: OwnWeight | None = None
+    """Of our newest contribution that a close lists."""
 
 
 class StatusDisplay(Protocol):
@@ -65,6 +68,7 @@ class StatusLines:
     def __init__(self, render: Render) -> None:
         self._render = render
         self._last: deque[VolunteerStatus] = deque(maxlen=2)
+        self._weight: OwnWeight | None = None
 
     def __enter__(self) -> StatusLines:
         return self
@@ -74,6 +78,7 @@ class StatusLines:
 
     def show(self, status: VolunteerStatus) -> None:
         """Print `status` where its round or its reason is news; two reasons that alternate are not."""
+        self._show_weight(status.weight)
         known = [last.doing for last in self._last if last.round == status.round]
         if any(not status.doing.is_news_after(reason) for reason in known):
             return
@@ -84,6 +89,12 @@ class StatusLines:
             f"({loss}{status.tokens_per_second:.0f} tokens/s, {status.peers} peers, "
             f"up {format_bytes(status.up)}, down {format_bytes(status.down)}, state {status.state})"
         )
+
+    def _show_weight(self, weight: OwnWeight | None) -> None:
+        """Log it where other limits hold than before."""
+        if weight is not None and weight.is_news_after(self._weight):
+            log.info("%s", self._render(weight))
+            self._weight = weight
 
     def advise(self, advice: Advice) -> None:
         """Log `advice`."""
@@ -109,7 +120,8 @@ class StatusPanel:
 
     def show(self, status: VolunteerStatus) -> None:
         """Replace the panel."""
-        self._live.update(_table(status, self._render(status.doing)))
+        weight = None if status.weight is None else self._render(status.weight)
+        self._live.update(_table(status, self._render(status.doing), weight))
 
     def advise(self, advice: Advice) -> None:
         """Log `advice`."""
@@ -125,7 +137,7 @@ def display_for(console: PlainConsole, render: Render) -> StatusDisplay:
     return StatusPanel(console, render) if console.is_terminal else StatusLines(render)
 
 
-def _table(status: VolunteerStatus, doing: str) -> Table:
+def _table(status: VolunteerStatus, doing: str, weight: str | None) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
     table.add_column()
@@ -138,4 +150,6 @@ def _table(status: VolunteerStatus, doing: str) -> Table:
     table.add_row(
         "swarm", f"{status.peers} peers, up {format_bytes(status.up)}, down {format_bytes(status.down)}"
     )
+    if weight is not None:
+        table.add_row("weight", weight)
     return table

@@ -13,6 +13,7 @@ from barnraise.contract.double_signing import DoubleSigned
 from barnraise.contract.log_entries import Resume
 from barnraise.contract.records import Commit, Head, Presence, blob_name
 from barnraise.contract.rounds import seconds_between
+from barnraise.contract.standing import Standings
 from barnraise.contract.state import TrainState
 from barnraise.contract.tip import Tip
 from barnraise.core.errors import BarnraiseError, MachineError, StateError
@@ -29,6 +30,7 @@ from peer.volunteer.blob_retention import BlobRetention
 from peer.volunteer.contribution import ContributionStore, readmitted
 from peer.volunteer.durations import RoundTimer
 from peer.volunteer.log_follower import LogFollower
+from peer.volunteer.own_weight import OwnWeight, own_weight
 from peer.volunteer.prefetch import Prefetch
 from peer.volunteer.proofs import Proofs
 from peer.volunteer.saved_state import Unchanged
@@ -64,6 +66,8 @@ class Exchange:
     awake: Callable[[], Millis]
     """Measures durations: it leaves pauses out."""
     timing: Timing = TIMING
+    weight: OwnWeight | None = None
+    """Of our newest contribution that a close lists."""
     _patience: Patience = field(init=False)
     _task: asyncio.Task[None] | None = None
     _inner_saved: Millis | None = None
@@ -268,12 +272,17 @@ class Exchange:
     async def _pass(self, steps: Sequence[Step], head: Head) -> None:
         for step in steps:
             if isinstance(step, Link):
+                standings = self.follower.tip.position.standings
                 await self.follower.fold(step)
+                self.weight = self._own_weight(step, standings) or self.weight
                 checkpoint = Round(head.checkpoint_round)
                 self.store.folded(step, checkpoint)
                 self.retention.folded(step, checkpoint)
             else:
                 self.follower.amend(step)
+
+    def _own_weight(self, link: Link, standings: Standings) -> OwnWeight | None:
+        return own_weight(link, standings, self.follower.charter.spec.trust, self.store.identity.public)
 
     async def _step_back(self, head: Head, resume: Resume) -> None:
         """Leave the rounds that a resume made void. What we contributed to them is sent again."""

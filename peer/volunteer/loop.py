@@ -331,6 +331,7 @@ class Volunteer:
                 up=traffic.up,
                 down=traffic.down,
                 state=short(training.tip.state),
+                weight=self.exchange.weight,
             )
         )
 

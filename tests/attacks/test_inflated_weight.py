@@ -12,13 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from barnraise.contract.close_rules import check_close
 from barnraise.contract.field_types import MAX_TOKENS
 from barnraise.contract.records import blob_name
 from barnraise.contract.sample_ranges import SampleRange
 from barnraise.contract.standing import Standing, standings_of
 from barnraise.contract.tip import genesis_tip
-from barnraise.core.errors import StateError
+from barnraise.core.errors import MalformedRecord, StateError
 from barnraise.core.identity import Identity
+from barnraise.core.ids import PublicKey
 from barnraise.core.signed import sign
 from barnraise.fold.aggregators import Contribution
 from barnraise.fold.codec import Decoder
@@ -99,10 +101,10 @@ def test_nobody_accepts_other_weights(store: RunStore, change: int) -> None:
     assert found.cause is Cause.COORDINATOR
 
 
-def test_a_banned_key_has_no_weight(store: RunStore) -> None:
+def test_a_suspended_key_has_no_weight(store: RunStore) -> None:
     """Whoever proposes: a close that gives it one is refused."""
-    banned = standings_of({ATTACKER.public: Standing("banned")})
-    run = replace(store.snapshot, position=replace(store.snapshot.position, standings=banned))
+    suspended = standings_of({ATTACKER.public: Standing("suspended")})
+    run = replace(store.snapshot, position=replace(store.snapshot.position, standings=suspended))
     close, commits = close_of(run, "all contributed", parts.NOW, 1)
     place = [commit.owner for commit in commits].index(ATTACKER.public)
     assert close.weights[place] == 0
@@ -110,3 +112,20 @@ def test_a_banned_key_has_no_weight(store: RunStore) -> None:
     weighty = tuple(64 if each == place else weight for each, weight in enumerate(close.weights))
     with pytest.raises(StateError):
         check_candidate(close.model_copy(update={"weights": weighty}), run, None, parts.NOW, store.blob_sizes)
+
+
+def test_a_round_of_suspended_keys_does_not_close(store: RunStore) -> None:
+    """Its weights would sum to 0: nobody signs such a close, and the round waits for others."""
+    owners = [PublicKey(owner.public) for owner in (*OTHERS, ATTACKER)]
+    suspended = standings_of(dict.fromkeys(owners, Standing("suspended")))
+    run = replace(store.snapshot, position=replace(store.snapshot.position, standings=suspended))
+    with pytest.raises(ValueError, match="no contribution has a weight"):
+        close_of(run, "all contributed", parts.NOW, 1)
+    one_left = standings_of(dict.fromkeys(owners[:-1], Standing("suspended")))
+    run = replace(run, position=replace(run.position, standings=one_left))
+    close, commits = close_of(run, "all contributed", parts.NOW, 1)
+    check_candidate(close, run, None, parts.NOW, store.blob_sizes)
+    two = run.charter.spec.round.model_copy(update={"min_contributions": 2})
+    spec = run.charter.spec.model_copy(update={"round": two})
+    with pytest.raises(MalformedRecord):
+        check_close(close, commits, spec)

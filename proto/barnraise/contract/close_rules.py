@@ -50,8 +50,9 @@ def check_close(close: Close, commits: Sequence[Commit], spec: RunSpec, blob_siz
     commits: those of the close, opened. blob_sizes: bytes that a contribution to the run can have.
     """
     least, most = spec.round.min_contributions, spec.round.max_contributions
-    if not least <= len(commits) <= most:
-        raise _refused(close, f"lists {len(commits)} contributions, where {least} to {most} are folded")
+    weighty = sum(weight > 0 for weight in close.weights)
+    if weighty < least or len(commits) > most:
+        raise _refused(close, f"lists {weighty} contributions, where {least} to {most} are folded")
     places = [fold_order(spec.seed, Round(close.round), PublicKey(commit.owner)) for commit in commits]
     if places != sorted(places):
         raise _refused(close, "lists its contributions in another order")

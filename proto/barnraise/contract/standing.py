@@ -48,6 +48,11 @@ class Standing:
     """Its audited contributions."""
 
     @property
+    def has_weight(self) -> bool:
+        """Whether its contributions count in a round."""
+        return self.level in ("probation", "trusted")
+
+    @property
     def is_banned(self) -> bool:
         """Whether its records are dropped."""
         return self.level == "banned"

@@ -51,6 +51,7 @@ def situation(
     target: int | None = None,
     most: int = 32,
     late: str = "",
+    weightless: str = "",
 ) -> Situation:
     """Names are separated by spaces."""
     spec = SPEC.model_copy(update={"target_tokens": target, "max_contributions": most})
@@ -62,6 +63,7 @@ def situation(
         expected={KEYS[name]: name for name in expected.split()},
         late={KEYS[name]: name for name in late.split()},
         min_contributions=enough,
+        weightless=frozenset(KEYS[name] for name in weightless.split()),
         conduct=Conduct.first(spec),
         last_accepted=after(0),
         swarm_tokens=100,
@@ -91,6 +93,10 @@ RULES: list[tuple[float, Situation, Decision]] = [
     (120, situation("", "ada"), Reopen(TooFewInTime(0, 1, 100))),
     (120, situation("ada", "ada ben", enough=2), Reopen(TooFewInTime(1, 2, 100))),
     (5, situation("ada", "ada", enough=2), Wait(MoreVolunteersNeeded(1, 2))),
+    (5, situation("ada", "ada", weightless="ada"), Wait(MoreVolunteersNeeded(0, 1))),
+    (5, situation("ada", "ada", weightless="ada", most=1), Wait(MoreVolunteersNeeded(0, 1))),
+    (5, situation("ada ben", "ada ben", weightless="ada", most=2), CloseNow(AllContributed(1))),
+    (120, situation("ada", "ada ben", weightless="ada"), Reopen(TooFewInTime(0, 1, 100))),
     (500, situation("ada", "ada", enough=2), Wait(MoreVolunteersNeeded(1, 2))),
     (5, situation(), Wait(NoVolunteers())),
     (500, situation(), Wait(NoVolunteers())),

@@ -229,6 +229,23 @@ def test_rounds_after_the_checkpoint_are_folded(store: RunStore, tmp_path: Path)
     assert peer.retention.keeps(store.snapshot.tip.round) == 1
 
 
+def test_the_weight_of_our_own_contribution_is_known_once_it_is_folded(
+    store: RunStore, tmp_path: Path
+) -> None:
+    commit, blob = contribution(store, parts.ADA)
+    store.blobs.put(blob)
+    store.accept(commit, parts.NOW)
+
+    async def play(peer: Peer) -> None:
+        assert peer.exchange.weight is None
+        store.fold(store.close("all contributed", parts.NOW))
+        await peer.catch_up()
+
+    weight = played(store, tmp_path, play).exchange.weight
+    assert weight is not None
+    assert (weight.round, weight.weight, weight.total) == (0, commit.value.tokens, commit.value.tokens)
+
+
 @pytest.mark.parametrize("behind", [0, 1])
 def test_a_state_that_is_not_the_run_s_is_replaced_by_the_checkpoint(
     store: RunStore, tmp_path: Path, caplog: pytest.LogCaptureFixture, behind: int
