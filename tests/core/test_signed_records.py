@@ -44,6 +44,7 @@ from tests.support.parts import (
     admission,
     close,
     commit,
+    guard,
     head,
     presence,
 )
@@ -172,7 +173,7 @@ def stored(value: bytes, *, key: str, subkey: str | None, expires: float) -> DHT
 
 
 def accepts(value: bytes, *, key: str, subkey: str | None, expires: float = NOW / 1000) -> bool:
-    validator = RecordValidator(RUN, KeysInForce.alone(AUTHORITY.public), lambda: NOW)
+    validator = RecordValidator(RUN, KeysInForce.alone(AUTHORITY.public), lambda: NOW, guard())
     return validator.validate(stored(value, key=key, subkey=subkey, expires=expires))
 
 
@@ -213,7 +214,7 @@ def test_every_record_expires() -> None:
 
 @given(st.binary(max_size=60))
 def test_the_validator_refuses_noise_and_raises_nothing(noise: bytes) -> None:
-    validator = RecordValidator(RUN, KeysInForce.alone(AUTHORITY.public), lambda: NOW)
+    validator = RecordValidator(RUN, KeysInForce.alone(AUTHORITY.public), lambda: NOW, guard())
     assert not validator.validate(DHTRecord(noise, noise, noise, 1.0))
     assert not accepts(noise, key=f"{RUN}/head", subkey=None)
 

@@ -42,7 +42,7 @@ def test_false_records_are_stored_nowhere(tmp_path: Path, monkeypatch: pytest.Mo
     expired = presence(stranger, admitted=parts.admission(stranger, expires=NOW - 1))
 
     async def scene(coordinator: SwarmNode, hostile: SwarmNode) -> None:
-        monkeypatch.setattr(hostile.dht.protocol, "record_validator", None)
+        monkeypatch.setattr(hostile.dht.protocol.record_validator, "validate", lambda record: True)
         assert await coordinator.swarm.publish(head(round=5))
         accepted = {
             "signature": await force(hostile, honest, corrupted(seal(ben, honest))),
@@ -74,7 +74,7 @@ def test_an_old_head_is_not_kept_alive_beyond_its_time(
     old = head(round=2, later=-60_000)
 
     async def scene(coordinator: SwarmNode, hostile: SwarmNode) -> None:
-        monkeypatch.setattr(hostile.dht.protocol, "record_validator", None)
+        monkeypatch.setattr(hostile.dht.protocol.record_validator, "validate", lambda record: True)
         assert await coordinator.swarm.publish(head(round=5))
         assert not await force(hostile, old, seal(parts.AUTHORITY, old), ttl=3800)
         assert [found.round for found in await coordinator.swarm.heads()] == [5]
@@ -102,7 +102,9 @@ def test_records_in_answers_are_checked_too(tmp_path: Path, monkeypatch: pytest.
     forged = presence(parts.BEN, admitted=admission(parts.BEN, by=parts.STRANGER))
 
     async def scene(coordinator: SwarmNode, hostile: SwarmNode) -> None:
-        monkeypatch.setattr(hostile.dht.protocol, "record_validator", None)
+        monkeypatch.setattr(hostile.dht.protocol.record_validator, "validate", lambda record: True)
+        coordinator.dht.protocol.join_by([hostile.dht.peer_id])
+        assert await coordinator.swarm._dht.ping(hostile.dht.peer_id)
         keep(hostile, seal(parts.BEN, presence(parts.BEN)), ttl=10)
         assert await stored_heartbeats(coordinator) == [presence(parts.BEN)], "an honest record is read so"
         keep(hostile, seal(parts.BEN, forged), ttl=20)

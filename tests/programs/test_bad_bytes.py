@@ -226,4 +226,4 @@ def stored(value: bytes) -> bool:
         MSGPackSerializer.dumps(value),
         parts.NOW / 1000 + 60,
     )
-    return RecordValidator(parts.RUN, parts.keys(), lambda: parts.NOW).validate(record)
+    return RecordValidator(parts.RUN, parts.keys(), lambda: parts.NOW, parts.guard()).validate(record)

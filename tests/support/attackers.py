@@ -9,14 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hivemind.p2p import PeerID
+
 from barnraise.core.identity import Identity
 from barnraise.core.ids import PublicKey
 from barnraise.network.daemon import Daemon
-from barnraise.network.peer_ids import write_identity
+from barnraise.network.peer_ids import peer_id_bytes, write_identity
 from tests.support.swarms import HERE
 
 BYTE_SECONDS = 1.0
 """A stream that is held moves one byte in this time."""
+ANSWER_SECONDS = 20.0
 PAUSE_SECONDS = 0.2
 """After a stream that was refused."""
 
@@ -94,3 +97,10 @@ async def attackers(
             stack.push_async_callback(attacker.stop)
             found.append(attacker)
         yield found
+
+
+async def ask_dht(attacker: Attacker, target: PublicKey, method: str, request: Any, answer: Any) -> Any:
+    """A message of hivemind's DHT, as it is. Raises P2PHandlerError, P2PDaemonError where it is refused."""
+    peer = PeerID(peer_id_bytes(target))
+    calling = attacker.daemon.p2p.call_protobuf_handler(peer, f"DHTProtocol.{method}", request, answer)
+    return await asyncio.wait_for(calling, ANSWER_SECONDS)

@@ -263,7 +263,7 @@ def open_record(value: bytes, *, run: RunId, signers: Signers, now: Millis) -> S
     signer: PublicKey | None = None
     if model is Head:
         signer, signers = signer_of_head(value[1 : MAX_RECORD_BYTES + 1], run, signers)
-    limit = MAX_EMBEDDED_BYTES if model is Commit else MAX_RECORD_BYTES  # a close embeds commits
+    limit = MAX_RECORD_BYTES if model is Head else MAX_EMBEDDED_BYTES  # a close embeds commits
     signed: Signed[Record] = open_signed(model, value[1:], signer=signer, limit=limit)
     record = signed.value
     if record.run != run:

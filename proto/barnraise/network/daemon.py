@@ -38,6 +38,8 @@ from barnraise.network.timing import TIMING, Timing
 log = logging.getLogger("barnraise.swarm")
 
 RELAY_TRIES = 4
+MAX_MESSAGE_BYTES = 2**19
+"""Of a message of the DHT, the only ones that hivemind receives. The daemon reads no larger one."""
 UNANSWERED = 2
 """Questions in a row without an answer, after which the daemon hangs: the machine may pause during one."""
 Handler = Callable[[PublicKey, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -286,6 +288,7 @@ async def _start_p2p(
             initial_peers=list(bootstrap) or None,
             nat_port_map=False,
             startup_timeout=timing.daemon_start,
+            persistent_conn_max_msg_size=MAX_MESSAGE_BYTES,
             **nat.p2p_options(relays),
         )
 

@@ -23,8 +23,6 @@ from barnraise.core.ids import Millis, PublicKey, Round, RunId, short
 from barnraise.core.signed import Signed, sign
 from barnraise.network.dht_poller import DhtPoller, Lookup
 from barnraise.network.gossip_policy import (
-    MAX_COUNTED,
-    MAX_VOLUNTEERS,
     Novelty,
     RecordCache,
     forward_targets,
@@ -67,13 +65,17 @@ class Gossip:
         timing: Timing = TIMING,
         elapsed: Callable[[], Millis] = elapsed_ms,
         counts: bool = False,
+        cache: RecordCache | None = None,
     ) -> None:
-        """clock: the run's. elapsed: measures the time between polls. keys, counts: as of `Swarm.start`."""
+        """clock: the run's. elapsed: measures the time between polls. keys, counts: as of `Swarm.start`.
+
+        cache: what is known already.
+        """
         self._keys, self._counts = keys, counts
         self._identity, self._run, self._clock = identity, run, clock
         self._store, self._open_stream = store, open_stream
         self._random, self._timing = random, timing
-        self._cache = RecordCache(limit=MAX_COUNTED if self._is_coordinator else MAX_VOLUNTEERS)
+        self._cache = RecordCache.of_node(counts=self._is_coordinator) if cache is None else cache
         self._poller = DhtPoller(look_up, self._keep, elapsed, random, timing)
         self._guard, self._limits = guard, StreamLimits(guard, message_rates())
         self._slots = asyncio.Semaphore(MAX_SENDS)

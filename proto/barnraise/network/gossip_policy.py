@@ -58,6 +58,15 @@ class RecordCache:
     _commits: dict[Round, dict[PublicKey, list[Signed[Commit]]]] = field(default_factory=dict)
     """By round and owner, the newest last."""
 
+    @classmethod
+    def of_node(cls, *, counts: bool) -> RecordCache:
+        """counts: whether the node keeps the heartbeats of all volunteers."""
+        return cls(limit=MAX_COUNTED if counts else MAX_VOLUNTEERS)
+
+    def open_round(self) -> Round | None:
+        """By the newest head. None before there is one."""
+        return None if self.head is None else Round(self.head.round)
+
     def receive(self, signed: Signed[Record], now: Millis) -> Novelty:
         """Keep a record where it is new. now: the run's clock."""
         match signed.value:

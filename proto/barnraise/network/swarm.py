@@ -30,6 +30,7 @@ from barnraise.network.blobs.transfer import PIECE_PROTOCOL, WHOLE_PROTOCOL, Tra
 from barnraise.network.daemon import Daemon
 from barnraise.network.daemon_failure import describe_failure
 from barnraise.network.gossip import GOSSIP_PROTOCOL, Gossip
+from barnraise.network.gossip_policy import RecordCache
 from barnraise.network.key_access import KeyAccess
 from barnraise.network.mail import MAIL_PROTOCOL, Mail
 from barnraise.network.node_addresses import names_node
@@ -106,12 +107,15 @@ class Swarm:
             return await Daemon.start(key, listen, bootstrap, announce, timing, by, is_relay=relays)
 
         daemon, nodes = await _entered(start, bootstrap, book, may_be_first)
+        guard = PeerGuard(KeyAccess(keys, keys.bans), daemon.drop)
+        cache = RecordCache.of_node(counts=counts or identity.public in keys.signers)
         try:
-            dht = await RecordDht.join(daemon, run, keys, clock, nodes, timing, may_be_first=may_be_first)
+            dht = await RecordDht.join(
+                daemon, run, keys, clock, nodes, guard, cache.open_round, timing, may_be_first=may_be_first
+            )
         except Unreachable:
             await daemon.stop()
             raise
-        guard = PeerGuard(KeyAccess(keys, keys.bans), daemon.drop)
         gossip = Gossip(
             identity,
             run,
@@ -124,6 +128,7 @@ class Swarm:
             random=Random(),
             timing=timing,
             counts=counts,
+            cache=cache,
         )
 
         async def contact() -> Signed[Contact] | None:

@@ -71,7 +71,15 @@ class Crowd:
             identity = identity_of(number)
             key = write_identity(identity, home)
             daemon = await Daemon.start(key, ["/ip4/127.0.0.1/tcp/0"], bootstrap, [])
-            dht = await RecordDht.join(daemon, self.invite.run, self._keys, _now, bootstrap)
+            dht = await RecordDht.join(
+                daemon,
+                self.invite.run,
+                self._keys,
+                _now,
+                bootstrap,
+                PeerGuard(KeyAccess(self._keys)),
+                lambda: None,
+            )
             node = Node(daemon, dht, self._gossip(identity, daemon, dht))
             await daemon.serve(GOSSIP_PROTOCOL, node.gossip.serve)
             self.nodes.append(node)

@@ -1,0 +1,83 @@
+"""What a node of the DHT keeps of what others store."""
+
+from __future__ import annotations
+
+import pytest
+from hivemind.dht.routing import DHTID
+from hivemind.utils import MSGPackSerializer, timed_storage
+
+from barnraise.network import dht_storage
+from barnraise.network.dht_storage import QUOTAS, BoundedStorage
+
+ADA, BEN = "ada", "ben"
+
+
+def key(name: object) -> DHTID:
+    return DHTID.generate(source=str(name).encode())
+
+
+def record(kind: str, text: str = "") -> bytes:
+    return bytes(MSGPackSerializer.dumps(kind.encode() + text.encode()))
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Of hivemind, which the test sets."""
+    times = [0.0]
+    monkeypatch.setattr(timed_storage, "get_dht_time", lambda: times[0])
+    return times
+
+
+def held(storage: BoundedStorage, subkey: str, names: range) -> list[int]:
+    """The entries, of those with numbers for names, that have a record of `subkey`."""
+    entries = {number: storage.get(key(number)) for number in names}
+    return [number for number, entry in entries.items() if entry is not None and subkey in entry.value]
+
+
+def test_the_newest_records_of_a_key_are_kept(clock: list[float]) -> None:
+    storage = BoundedStorage()
+    for number in range(100):
+        assert storage.store(key(number), record("C"), 10.0 + number, subkey=ADA)
+        assert storage.store(key(-number - 1), record("P"), 10.0 + number, subkey=ADA)
+    assert held(storage, ADA, range(-100, 100)) == [-100, -99, 95, 96, 97, 98, 99]
+    assert storage.store(key(3), record("C"), 9.0, subkey=BEN)
+    assert held(storage, BEN, range(100)) == [3]
+    assert (QUOTAS[b"C"], QUOTAS[b"P"]) == (5, 2)
+
+
+def test_records_of_an_unknown_kind_are_not_kept(clock: list[float]) -> None:
+    storage = BoundedStorage()
+    assert not storage.store(key(1), record("X"), 10.0, subkey=ADA)
+    assert not storage.store(key(1), bytes(MSGPackSerializer.dumps(["C"])), 10.0, subkey=ADA)
+
+
+def test_the_same_record_again_costs_nothing(clock: list[float]) -> None:
+    storage = BoundedStorage()
+    assert storage.store(key(1), record("H"), 10.0)
+    assert storage.store(key(2), record("C"), 10.0, subkey=ADA)
+    for _ in range(10_000):
+        assert not storage.store(key(1), record("H"), 10.0)
+        assert not storage.store(key(2), record("C"), 10.0, subkey=ADA)
+    assert len(storage.expiration_heap) < 10
+
+
+def test_newer_records_of_a_key_take_the_place_of_older_ones(clock: list[float]) -> None:
+    storage = BoundedStorage()
+    for number in range(10_000):
+        assert storage.store(key(1), record("P", str(number)), 10.0 + number, subkey=ADA)
+    entry = storage.get(key(1))
+    assert entry is not None
+    assert entry.value.get(ADA).value == record("P", "9999")
+    assert len(storage.expiration_heap) + len(entry.value.expiration_heap) < 500
+
+
+def test_an_entry_and_all_of_them_have_a_bound(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dht_storage, "MAX_PER_ENTRY", 3)
+    monkeypatch.setattr(dht_storage, "MAX_RECORDS", 5)
+    storage = BoundedStorage()
+    assert [storage.store(key(1), record("C"), 10.0, subkey=name) for name in "abcd"] == [True] * 3 + [False]
+    assert [storage.store(key(2), record("C"), 20.0, subkey=name) for name in "def"] == [True] * 2 + [False]
+    assert storage.store(key(1), record("C", "newer"), 11.0, subkey="a"), "it has a place"
+    clock[0] = 15.0
+    assert storage.store(key(3), record("C"), 20.0, subkey="f"), "what has expired takes none"
+    assert [storage.store(key(each), record("H"), 20.0) for each in "abcdef"] == [True] * 3 + [False] * 3
