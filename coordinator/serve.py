@@ -41,6 +41,7 @@ from coordinator.addresses.listening import ListenSettings
 from coordinator.addresses.option_checks import check_options, check_tls
 from coordinator.addresses.reserved_ports import ReservedPorts
 from coordinator.addresses.upkeep import keep_addresses
+from coordinator.audits.auditing import Auditing
 from coordinator.checkpoints.publisher import Publisher, publisher_of
 from coordinator.messages.setup import base_delivery
 from coordinator.reasons.addresses import AddressDoubt
@@ -185,6 +186,7 @@ async def _serve(
         stack.push_async_callback(end, shards)
         addresses = CoordinatorAddresses(await swarm.addresses(), public.api, public.urls)
         joint = _joint(store, swarm, authority, folder, clock, keys, timing)
+        auditing = Auditing(store, clock)
         session = Session(
             store,
             publisher,
@@ -195,7 +197,8 @@ async def _serve(
             kept.keep,
             awake.pauses,
             joint=joint,
-            amending=Amending(store, keys),
+            amending=Amending(store, keys, auditing.entry),
+            auditing=auditing,
             nodes=lambda: closer_nodes(swarm.known_addresses(), store.snapshot.position.named),
         )
         await stack.enter_async_context(serving(session, settings, ports.bound))
@@ -209,7 +212,7 @@ async def _serve(
             folder, lambda: store.snapshot, lambda: session.members.presences, clock, timing.peers
         )
         try:
-            await swarm.guard(until_first(session.run(stop), keeping, peers.keep()))
+            await swarm.guard(until_first(session.run(stop), keeping, peers.keep(), auditing.run()))
         except (LogIsBehind, LogIsVoid, ClosersNamed) as reason:
             log.warning("%s. %s", reason.problem, reason.fix)
             return _again(reason, journal, settings, ports.bound)

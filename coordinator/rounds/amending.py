@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from typing_extensions import assert_never
@@ -10,6 +11,7 @@ from typing_extensions import assert_never
 from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.log_entries import Delegation, Requested, Rollback, StandingChange, Succession
 from barnraise.core.ids import Millis, short
+from coordinator.messages.audits import standing_message
 from coordinator.rounds.delegating import Delegating
 from coordinator.rounds.standing_orders import StandingOrders
 from coordinator.store.naming_successor import NamingSuccessor
@@ -25,14 +27,19 @@ class Amending:
     store: RunStore
     keys: KeysInForce | None = None
     """Whose records the network layers take."""
+    audits: Callable[[Millis], StandingChange | None] = lambda _: None
+    """As `Auditing.entry`."""
 
     def entry(self, now: Millis) -> Requested | None:
         """The entry that is asked for and may follow now: bans come first. Raises DiskFull."""
-        for source in (StandingOrders, NamingSuccessor, Delegating):
-            entry = source(self.store).entry(now)
-            if entry is not None:
-                return entry
-        return None
+        store = self.store
+        asked = (
+            StandingOrders(store).entry,
+            NamingSuccessor(store).entry,
+            Delegating(store).entry,
+            self.audits,
+        )
+        return next((entry for each in asked if (entry := each(now)) is not None), None)
 
     def enter(self, entry: Requested, now: Millis) -> None:
         """Have the run key certify it alone. Raises DiskFull."""
@@ -52,7 +59,8 @@ def report_amended(entry: Requested) -> None:
         case Succession(named=named):
             log.info("the log names %s as the successor of the run key", short(named.successor))
         case StandingChange(changes=changes):
-            log.info("the log changes the standing of %d keys", len(changes))
+            for change in changes:
+                log.info("%s", standing_message(change))
         case Rollback(to=to, round=round):
             log.info("round %d is rolled back to the state of round %d", round, to)
         case _:

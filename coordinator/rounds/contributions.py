@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from barnraise.contract.records import Commit, blob_name, wanted
@@ -39,6 +39,8 @@ class Contributions:
     """The blob that each fetches."""
     _foreign: dict[BlobHash, Round] = field(default_factory=dict)
     """Blobs that were not in the store when a fetch of them started, and are not accepted, with the round."""
+    _seen: dict[BlobHash, Millis] = field(default_factory=dict)
+    """When the commit of each blob was first seen in this round."""
     _is_listed: Callable[[BlobHash], bool] = lambda _: False
 
     def __post_init__(self) -> None:
@@ -73,6 +75,11 @@ class Contributions:
         """As `Intake.restart`."""
         self.intake.restart()
 
+    def first_seen(self) -> Mapping[BlobHash, Millis]:
+        """When the commit of each blob was first seen; the next round begins without any."""
+        found, self._seen = self._seen, {}
+        return found
+
     def cancel(self) -> None:
         """End all fetches."""
         for fetch in self._fetches:
@@ -90,6 +97,7 @@ class Contributions:
         match check_commit(commit.value, run.window, now, run.tip.state, sizes, length):
             case Fits():
                 self.intake.start(commit)
+                self._seen.setdefault(blob_name(commit.value), now)
                 self._fetches[asyncio.create_task(self._fetch(commit, members))] = blob_name(commit.value)
             case Misfit(reason):
                 self._refuse(commit, reason, members)

@@ -17,6 +17,7 @@ from barnraise.core.ids import Millis
 from barnraise.fold.log import Link
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.pauses import Paused
+from coordinator.audits.auditing import Auditing
 from coordinator.checkpoints.keeper import CheckpointKeeper
 from coordinator.messages.rounds import close_message, progress_message
 from coordinator.reasons.rounds import (
@@ -83,6 +84,8 @@ class Session:
     """Why the open round is still open."""
     divergence: Divergence | None = None
     """Why training diverges; None where it does not."""
+    auditing: Auditing | None = None
+    """Audits contributions; None for a follower."""
     _leads: bool = True
     """Whether this program announces heads, and reopens rounds: of several closers, one does."""
     _announced: int = 0
@@ -285,6 +288,8 @@ class Session:
         """Fold a round that is closed, and announce where the run is."""
         self.open_round.closed(link)
         self._report(report)
+        if self.auditing is not None:
+            self.auditing.closed(link, self.store.state, self.contributions.first_seen())
         self.contributions.restart()
         await self.announce_head()
         await asyncio.to_thread(self.store.fold, link)

@@ -157,13 +157,14 @@ class Stage:
         p2p_port: int = 0,
         *,
         more: Sequence[str] = (),
+        module: str = "coordinator.cli.main",
         on: Host | None = None,
         python: Sequence[str] = (sys.executable,),
         root: Path = ROOT,
     ) -> Program:
-        """A coordinator that is starting. more: options."""
+        """A coordinator that is starting. more: options. module: has its `main`."""
         return self.start(
-            "coordinator", "coordinator.cli.main", "serve", str(self.folder / "run.toml"),
+            "coordinator", module, "serve", str(self.folder / "run.toml"),
             "--host", on.address if on is not None else "127.0.0.1",
             "--port", str(port), "--p2p-port", str(p2p_port), "--http-port", "0",
             "--data-dir", str(self.folder / "coordinator"),
@@ -175,13 +176,14 @@ class Stage:
         name: str,
         invite: str,
         *more: str,
+        module: str = "peer.cli.main",
         on: Host | None = None,
         python: Sequence[str] = (sys.executable,),
         root: Path = ROOT,
     ) -> Program:
         listen = "0.0.0.0" if on is not None else "127.0.0.1"
         return self.start(
-            name, "peer.cli.main", "join", invite, "--name", name, "--credit", "--device", "cpu",
+            name, module, "join", invite, "--name", name, "--credit", "--device", "cpu",
             "--threads", "1",
             "--base", str(self.folder / "model"), "--data-dir", str(self.folder / name),
             "--cache-dir", str(self.folder / "cache"), "--listen", f"/ip4/{listen}/tcp/0", *more, on=on,

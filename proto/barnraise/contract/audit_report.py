@@ -24,6 +24,8 @@ class AuditResult(Strict):
     """Its owner."""
     blob: Hex64
     finding: Finding
+    audited: bool
+    """Whether it was tried: all are compared, a share is tried."""
     change: Nano
     """As in `Figures`; 0 where it was not tried."""
     error: Size

@@ -1,0 +1,152 @@
+"""What audits show of each key. Immutable and pure.
+
+A report's results become figures by a reference: the changes of the loss by recently audited contributions of
+trusted keys, or of all where these are few. The figures of a key add up since its level changed last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from barnraise.contract.audit_figures import Figures, Reference, reference_of
+from barnraise.contract.audit_report import AuditReport, AuditResult
+from barnraise.contract.evidence import TOLERANCE, UNIT, Account, Claim
+from barnraise.contract.standing import Level, Standing
+from barnraise.contract.verdict import MAX_FIGURES
+from barnraise.core.ids import PublicKey
+
+REFERENCE_ROUNDS = 8
+"""Audited rounds whose changes are remembered."""
+FEWEST = 3
+"""Changes that make a reference: by trusted keys, or by all where these are fewer in the last rounds."""
+CLAIMS: tuple[Claim, ...] = ("harm", "clean")
+
+
+def nothing() -> Mapping[Claim, Account]:
+    """Accounts before the first audit."""
+    return MappingProxyType({claim: Account() for claim in CLAIMS})
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Of one key, since its level changed."""
+
+    level: Level
+    """While which it was found."""
+    work: int
+    """Audited contributions that did no harm, with those that the log counted before."""
+    figures: tuple[Figures, ...] = ()
+    """The newest ones."""
+    before: Mapping[Claim, Account] = field(default_factory=nothing)
+    """What the earlier ones add up to."""
+    audited: int = 0
+    opposed: bool = False
+    """Whether its newest contribution pointed away from the round's others."""
+
+    def after(self, figures: Figures) -> Evidence:
+        """With one more audit."""
+        kept, before = (*self.figures, figures), self.before
+        if len(kept) > MAX_FIGURES:
+            oldest, *rest = kept
+            before = MappingProxyType({claim: before[claim].after(oldest.score, claim) for claim in CLAIMS})
+            kept = tuple(rest)
+        good = figures.finding == "tried" and figures.score <= TOLERANCE
+        return replace(self, figures=kept, before=before, work=self.work + good, audited=self.audited + 1)
+
+    def account(self, claim: Claim) -> Account:
+        """What all figures add up to."""
+        account = self.before[claim]
+        for each in self.figures:
+            account = account.after(each.score, claim)
+        return account
+
+    @property
+    def is_suspicious(self) -> bool:
+        """Whether all of the key's contributions are to be audited, whatever its level."""
+        return self.opposed or self.account("harm").recent > TOLERANCE / UNIT
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Of the loss, in one round: by trusted keys, and by others that are not suspended."""
+
+    trusted: tuple[int, ...]
+    others: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The evidence of all keys that were audited."""
+
+    by_key: Mapping[PublicKey, Evidence] = field(default_factory=lambda: MappingProxyType({}))
+    recent: tuple[Changes, ...] = ()
+    """Of the last rounds that were audited, oldest first."""
+    newest: int = -1
+    """The last round that was audited: a report of it or an earlier one changes nothing."""
+
+    def after(self, report: AuditReport, standings: Mapping[PublicKey, Standing]) -> Ledger:
+        """With the report of a round that is not audited yet. standings: of the keys in it."""
+        if report.round <= self.newest:
+            return self
+        recent = (*self.recent, _changes(report.results, standings))[-REFERENCE_ROUNDS:]
+        reference = _reference(recent)
+        by_key = dict(self.by_key)
+        for result in report.results:
+            key = PublicKey(result.key)
+            evidence = replace(self.of(key, standings[key]), opposed=result.cosine < 0)
+            if result.audited or result.finding != "tried":
+                evidence = evidence.after(_figures(report.round, result, reference))
+            by_key[key] = evidence
+        return Ledger(MappingProxyType(by_key), recent, report.round)
+
+    def of(self, key: PublicKey, standing: Standing) -> Evidence:
+        """What is known of a key at its level; nothing where the log changed it since."""
+        known = self.by_key.get(key)
+        if known is None or known.level != standing.level:
+            return Evidence(standing.level, standing.work)
+        return replace(known, work=max(known.work, standing.work))
+
+    @property
+    def suspicious(self) -> frozenset[PublicKey]:
+        """Keys whose contributions are all to be audited."""
+        return frozenset(key for key, evidence in self.by_key.items() if evidence.is_suspicious)
+
+
+def _changes(results: Iterable[AuditResult], standings: Mapping[PublicKey, Standing]) -> Changes:
+    found: dict[bool, list[int]] = {True: [], False: []}
+    for result in results:
+        level = standings[PublicKey(result.key)].level
+        if result.audited and result.finding == "tried" and level in ("trusted", "probation"):
+            found[level == "trusted"].append(result.change)
+    return Changes(tuple(found[True]), tuple(found[False]))
+
+
+def _reference(recent: Sequence[Changes]) -> Reference:
+    """Of the newest rounds that have enough changes: what they are falls as training goes on."""
+    trusted = _newest(each.trusted for each in reversed(recent))
+    if len(trusted) >= FEWEST:
+        return reference_of(trusted)
+    return reference_of(_newest((*each.trusted, *each.others) for each in reversed(recent)))
+
+
+def _newest(rounds: Iterable[tuple[int, ...]]) -> list[int]:
+    found: list[int] = []
+    for each in rounds:
+        found += each
+        if len(found) >= FEWEST:
+            break
+    return found
+
+
+def _figures(round: int, result: AuditResult, reference: Reference) -> Figures:
+    return Figures(
+        round=round,
+        blob=result.blob,
+        change=result.change,
+        error=result.error,
+        usual=reference.usual,
+        scale=reference.scale,
+        finding=result.finding,
+    )

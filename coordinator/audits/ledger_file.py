@@ -1,0 +1,126 @@
+"""The ledger on disk, and the reports that led to it.
+
+The ledger is no part of the run's log: what follows from it is, with the figures. So a ledger that is lost
+loses evidence, and no decision.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from pydantic import ValidationError
+
+from barnraise.contract.audit_figures import Figures
+from barnraise.contract.audit_report import AuditReport
+from barnraise.contract.evidence import Account, Claim
+from barnraise.contract.standing import Level
+from barnraise.core.ids import PublicKey
+from barnraise.core.signed import Signed
+from barnraise.core.strict import Hex64, Strict
+from barnraise.runtime.damaged import DAMAGED, DamagedFiles
+from barnraise.runtime.files import disk_errors, make_folder, write_atomic
+from coordinator.audits.ledger import Changes, Evidence, Ledger
+
+log = logging.getLogger("coordinator")
+
+LEDGER, REPORTS, SECRET, SKETCHES = "ledger.json", "reports.jsonl", "secret", "sketches.safetensors"
+MAX_REPORTS_BYTES = 64 * 2**20
+"""Of the file of reports: then it is begun again, and the earlier one is kept next to it."""
+SECRET_BYTES = 32
+
+
+class _SavedEvidence(Strict):
+    level: Level
+    work: int
+    figures: tuple[Figures, ...]
+    before: dict[Claim, tuple[float, float]]
+    audited: int
+    opposed: bool
+
+
+class _SavedLedger(Strict):
+    keys: dict[Hex64, _SavedEvidence]
+    recent: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+    newest: int
+
+
+@dataclass(frozen=True)
+class LedgerFile:
+    """The folder of a run's audits. Slow: called in a thread."""
+
+    folder: Path
+
+    def secret(self) -> bytes:
+        """What draws audits and samples; nobody else may know it. Raises DiskFull."""
+        file = self.folder / SECRET
+        if not file.is_file() or len(found := file.read_bytes()) != SECRET_BYTES:
+            make_folder(self.folder)
+            found = secrets.token_bytes(SECRET_BYTES)
+            write_atomic(file, found, mode=0o600)
+        return found
+
+    @property
+    def sketches(self) -> Path:
+        """The file of sketches of earlier contributions."""
+        return self.folder / SKETCHES
+
+    def load(self) -> Ledger:
+        """The ledger; an empty one where there is none, or where it is damaged and was set aside."""
+        file = self.folder / LEDGER
+        try:
+            return _ledger_of(_SavedLedger.model_validate_json(file.read_bytes()))
+        except FileNotFoundError:
+            return Ledger()
+        except ValidationError:
+            aside = DamagedFiles(self.folder / DAMAGED).set_aside(file)
+            log.error("%s is damaged and set aside as %s: audits begin again", file, aside)
+            return Ledger()
+
+    def save(self, ledger: Ledger, report: Signed[AuditReport]) -> None:
+        """Keep a report and what it led to. Raises DiskFull."""
+        reports = self.folder / REPORTS
+        with disk_errors(reports):
+            make_folder(self.folder)
+            if reports.is_file() and reports.stat().st_size > MAX_REPORTS_BYTES:
+                os.replace(reports, reports.with_suffix(".earlier.jsonl"))
+            with reports.open("a", encoding="ascii") as lines:
+                lines.write(report.text + "\n")
+        write_atomic(self.folder / LEDGER, _saved(ledger).model_dump_json().encode())
+
+
+def _saved(ledger: Ledger) -> _SavedLedger:
+    return _SavedLedger(
+        keys={
+            str(key): _SavedEvidence(
+                level=evidence.level,
+                work=evidence.work,
+                figures=evidence.figures,
+                before={claim: (each.wealth, each.recent) for claim, each in evidence.before.items()},
+                audited=evidence.audited,
+                opposed=evidence.opposed,
+            )
+            for key, evidence in ledger.by_key.items()
+        },
+        recent=tuple((each.trusted, each.others) for each in ledger.recent),
+        newest=ledger.newest,
+    )
+
+
+def _ledger_of(saved: _SavedLedger) -> Ledger:
+    by_key = {
+        PublicKey(key): Evidence(
+            each.level,
+            each.work,
+            each.figures,
+            MappingProxyType({claim: Account(*pair) for claim, pair in each.before.items()}),
+            each.audited,
+            each.opposed,
+        )
+        for key, each in saved.keys.items()
+    }
+    return Ledger(MappingProxyType(by_key), tuple(Changes(*each) for each in saved.recent), saved.newest)

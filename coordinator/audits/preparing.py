@@ -1,0 +1,108 @@
+"""From a closed round to the job of the auditing program: slow, called in a thread."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.numpy import save_file
+
+from barnraise.contract.audit_report import MAX_RESULTS
+from barnraise.contract.records import blob_name
+from barnraise.contract.shards import DataIndex
+from barnraise.contract.standing import Standing
+from barnraise.contract.state import TrainState
+from barnraise.core.errors import FileDamaged, MalformedBlob
+from barnraise.core.ids import BlobHash, Millis, PublicKey
+from barnraise.evaluation.audit_job import AuditJob, SecretSample, Tried
+from barnraise.fold.log import Link
+from barnraise.runtime.files import disk_errors
+from coordinator.audits.choose import Budget, assigned, audited_keys, secret_random, secret_samples
+from coordinator.audits.ledger import Ledger
+from coordinator.audits.ledger_file import LedgerFile
+from coordinator.reasons.audits import BudgetSaved, FilesMissing, NoSecretSamples, NotAudited
+from coordinator.store.run_state import RunState
+from coordinator.store.run_store import RunStore
+
+STATE_FILE = "state.safetensors"
+SKETCH_SEED_BITS = 63
+
+
+@dataclass(frozen=True)
+class ClosedRound:
+    """A round whose contributions may be audited."""
+
+    link: Link
+    state: TrainState
+    """From which they started."""
+    seen: Mapping[BlobHash, Millis]
+    """When the commit of each blob was first seen."""
+
+    @property
+    def owners(self) -> tuple[PublicKey, ...]:
+        """Of its contributions."""
+        return tuple(PublicKey(commit.owner) for commit in self.link.commits)
+
+
+def standings_of(run: RunState, keys: tuple[PublicKey, ...]) -> dict[PublicKey, Standing]:
+    """What the log says of each key."""
+    return {key: run.position.standings.of(key, run.spec.trust) for key in keys}
+
+
+def prepare(
+    closed: ClosedRound, store: RunStore, ledger: Ledger, budget: Budget, file: LedgerFile, work: Path
+) -> AuditJob | NotAudited:
+    """The job, whose files are in `work`; or why the round is not audited. Raises DiskFull."""
+    run, round, secret = store.snapshot, closed.link.close.round, file.secret()
+    levels = {key: each.level for key, each in standings_of(run, closed.owners).items()}
+    chosen = audited_keys(levels, ledger.suspicious, secret_random(secret, "keys", round))
+    count = budget.samples_for(len(chosen))
+    if count is None:
+        return BudgetSaved(len(chosen))
+    try:
+        index = DataIndex.from_bytes(store.blobs.get(store.charter.data_index_hash))
+    except (FileDamaged, FileNotFoundError, MalformedBlob):
+        return FilesMissing()
+    samples = _samples(closed, store, index, count, secret)
+    if not samples:
+        return NoSecretSamples()
+    tried = tuple(
+        Tried(
+            key=commit.owner,
+            blob=commit.blob,
+            path=str(store.blobs.path(blob_name(commit))),
+            audited=PublicKey(commit.owner) in chosen,
+            seen=closed.seen.get(blob_name(commit)),
+        )
+        for commit in closed.link.commits[:MAX_RESULTS]
+    )
+    paths = {*(each.path for each in tried), *(each.path for each in samples)}
+    if not all(Path(path).is_file() for path in paths):
+        return FilesMissing()
+    with disk_errors(work):
+        save_file(closed.state.params, work / STATE_FILE)
+    return AuditJob(
+        base=str(store.base),
+        spec=run.spec,
+        round=round,
+        state=str(work / STATE_FILE),
+        sequence_length=index.sequence_length,
+        vocab_size=index.vocab_size,
+        contributions=tried,
+        samples=samples,
+        sketches=str(file.sketches),
+        seed=secret_random(secret, "sketches", 0).getrandbits(SKETCH_SEED_BITS),
+        threads=max(1, (os.cpu_count() or 1) // 2),
+    )
+
+
+def _samples(
+    closed: ClosedRound, store: RunStore, index: DataIndex, count: int, secret: bytes
+) -> tuple[SecretSample, ...]:
+    taken = assigned(closed.link.commits, store.charter.spec.seed, index.shard_sizes)
+    draw = secret_random(secret, "samples", closed.link.close.round)
+    places = secret_samples(taken, index.shard_sizes, count, draw)
+    paths = [str(store.blobs.path(ref.blob)) for ref in index.shards]
+    return tuple(SecretSample(path=paths[shard], row=row) for shard, row in places)

@@ -1,0 +1,76 @@
+"""Audits and verdicts in words."""
+
+from __future__ import annotations
+
+from typing_extensions import assert_never
+
+from barnraise.contract.audit_report import AuditReport, AuditResult
+from barnraise.contract.log_entries import Change
+from barnraise.contract.standing import Level
+from barnraise.core.ids import PublicKey, short
+from barnraise.evaluation.failures import EvaluationFailure, failure_message
+from coordinator.reasons.audits import BudgetSaved, FilesMissing, NoSecretSamples, NotAudited
+
+NANO = 10**9
+_LEVELS: dict[Level, str] = {
+    "probation": "on probation",
+    "trusted": "trusted",
+    "suspended": "suspended, with weight 0",
+    "banned": "banned",
+}
+
+
+def not_audited_message(reason: NotAudited | EvaluationFailure) -> str:
+    """Why a round is not audited."""
+    match reason:
+        case BudgetSaved(audited):
+            return f"the computing time for {audited} audits is saved over several rounds"
+        case NoSecretSamples():
+            return "all samples of the shards that were drawn are assigned to volunteers"
+        case FilesMissing():
+            return "a shard of the data or a contribution is not here"
+        case _:
+            return failure_message(reason)
+
+
+def standing_message(change: Change) -> str:
+    """What the log says of a key from now on, and why."""
+    owner = short(PublicKey(change.key))
+    match change.cause:
+        case "work":
+            return f"{owner} is {_LEVELS[change.level]}: {change.work} audited contributions did no harm"
+        case "audit":
+            why = "audits show no more harm" if change.level == "probation" else "audits show harm"
+            return f"{owner} is {_LEVELS[change.level]}: {why}"
+        case "order":
+            note = f": {change.note}" if change.note else ""
+            return f"{owner} is {_LEVELS[change.level]} by the maintainer's order{note}"
+        case _:
+            assert_never(change.cause)
+
+
+def audited_message(report: AuditReport, seconds: float) -> str:
+    """One line of the log."""
+    tried = [result for result in report.results if result.audited]
+    found = [_result(result) for result in report.results if result.finding != "tried" or _harms(result)]
+    notable = "; ".join(found) if found else "none raised the loss of secret samples"
+    return f"{len(tried)} of {len(report.results)} contributions in {seconds:.1f} s of computing: {notable}"
+
+
+def _harms(result: AuditResult) -> bool:
+    return result.audited and result.change > 2 * result.error
+
+
+def _result(result: AuditResult) -> str:
+    owner = short(PublicKey(result.key))
+    match result.finding:
+        case "tried":
+            return f"{owner} raised it by {result.change / NANO:.4f} ± {result.error / NANO:.4f}"
+        case "copy":
+            return f"{owner} copied another contribution"
+        case "replay":
+            return f"{owner} repeated an earlier contribution"
+        case "empty":
+            return f"{owner} sent only zeros"
+        case _:
+            assert_never(result.finding)

@@ -1,0 +1,168 @@
+"""Evidence of keys: reports in, changes of standings out, with verdicts that follow from their figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from barnraise.contract.audit_figures import Finding
+from barnraise.contract.audit_report import AuditReport, AuditResult
+from barnraise.contract.evidence import FLOOR, UNIT
+from barnraise.contract.log_entries import Change
+from barnraise.contract.standing import Standing
+from barnraise.contract.trust_spec import TrustSpec
+from barnraise.contract.verdict import MAX_FIGURES, Verdict
+from barnraise.core.ids import Millis, PublicKey
+from barnraise.core.signed import open_text
+from coordinator.audits.ledger import Ledger
+from coordinator.audits.verdicts import Decided, changes, decide
+from tests.support.parts import ADA, AUTHORITY, BEN, HASH_A, NOW, RUN
+
+TRUST = TrustSpec(mode="open", probation_work=10)
+GOOD, BAD = -1000, 1000
+TRUSTED = {PublicKey(f"{number:064x}"): Standing("trusted") for number in range(4)}
+BAD_KEY = ADA.public
+
+
+def result(key: PublicKey, change: int, **other: object) -> AuditResult:
+    fields = {
+        "key": key, "blob": HASH_A, "finding": "tried", "audited": True, "change": change, "error": 10,
+        "norm": 1.0, "cosine": 500_000,
+    }  # fmt: skip
+    return AuditResult.model_validate(fields | other)
+
+
+def report(round: int, *results: AuditResult) -> AuditReport:
+    return AuditReport(
+        run=RUN, round=round, base_state=HASH_A, owner=AUTHORITY.public, results=results, at=NOW
+    )
+
+
+def played(
+    standings: Mapping[PublicKey, Standing],
+    changes_of: Mapping[PublicKey, int],
+    rounds: range,
+    ledger: Ledger | None = None,
+) -> Ledger:
+    ledger = ledger or Ledger()
+    every = {**TRUSTED, **standings}
+    for round in rounds:
+        honest = [result(key, GOOD) for key in TRUSTED]
+        ledger = ledger.after(
+            report(round, *honest, *(result(key, change) for key, change in changes_of.items())), every
+        )
+    return ledger
+
+
+def decided(ledger: Ledger, standings: Mapping[PublicKey, Standing]) -> list[Decided]:
+    return list(decide(ledger, {**TRUSTED, **standings}, TRUST))
+
+
+@pytest.mark.parametrize("level", ["probation", "trusted"])
+def test_a_key_that_does_harm_is_suspended_within_ten_rounds(level: str) -> None:
+    standing = {BAD_KEY: Standing("trusted" if level == "trusted" else "probation")}
+    before = played(standing, {BAD_KEY: BAD}, range(6))
+    assert decided(before, standing) == []
+    after = played(standing, {BAD_KEY: BAD}, range(6, 7), before)
+    assert decided(after, standing) == [Decided(BAD_KEY, "suspended", 0, "harm")]
+
+
+def test_a_suspended_key_that_goes_on_is_banned_and_one_that_ceased_begins_again() -> None:
+    suspended = {BAD_KEY: Standing("suspended")}
+    judged = played({BAD_KEY: Standing("probation")}, {BAD_KEY: BAD}, range(8))
+    assert decided(judged, suspended) == [], "a new level has evidence of its own"
+    worse = played(suspended, {BAD_KEY: BAD}, range(8, 16), judged)
+    assert decided(worse, suspended) == [Decided(BAD_KEY, "banned", 0, "harm")]
+    better = played(suspended, {BAD_KEY: GOOD}, range(8, 30), judged)
+    assert decided(better, suspended) == [Decided(BAD_KEY, "probation", 0, "clean")]
+    assert decided(worse, {BAD_KEY: Standing("banned")}) == []
+
+
+def test_probation_is_served_by_audited_work_in_steps() -> None:
+    standing = Standing("probation")
+    ledger, found, said = Ledger(), list[Decided](), list[int]()
+    for round in range(10):
+        ledger = played({BAD_KEY: standing}, {BAD_KEY: GOOD}, range(round, round + 1), ledger)
+        for each in decided(ledger, {BAD_KEY: standing}):
+            found.append(each)
+            said.append(round)
+            standing = Standing(each.level, each.work)
+    assert [(each.level, each.work) for each in found[:-1]] == [("probation", n) for n in (2, 4, 6, 8)]
+    assert found[-1] == Decided(BAD_KEY, "trusted", 10, None)
+    assert said == [1, 3, 5, 7, 9]
+
+
+def test_verdicts_are_signed_with_the_newest_figures_and_follow_from_them() -> None:
+    standing = {BAD_KEY: Standing("probation")}
+    ledger = played(standing, {BAD_KEY: GOOD}, range(40))
+    ledger = played(standing, {BAD_KEY: BAD}, range(40, 47), ledger)
+    found = [each for each in decided(ledger, standing) if each.key == BAD_KEY]
+    (change,) = changes(found, lambda key: ledger.of(key, standing[key]), RUN, AUTHORITY, Millis(NOW))
+    assert change == Change(key=BAD_KEY, level="suspended", work=0, cause="audit", verdict=change.verdict)
+    verdict = open_text(Verdict, str(change.verdict), signer=AUTHORITY.public).value
+    assert (verdict.key, verdict.claim, len(verdict.figures)) == (BAD_KEY, "harm", MAX_FIGURES)
+    assert verdict.follows
+    assert verdict.account == ledger.of(BAD_KEY, standing[BAD_KEY]).account("harm")
+
+
+def test_work_and_harm_of_many_keys_fit_into_one_entry_harm_first() -> None:
+    keys = [PublicKey(f"{number:064x}") for number in range(100, 700)]
+    found = [Decided(key, "trusted", 10, None) for key in keys] + [Decided(BAD_KEY, "suspended", 0, "harm")]
+    ledger = played({BAD_KEY: Standing("probation")}, {BAD_KEY: BAD}, range(7))
+    made = changes(found, lambda key: ledger.of(key, Standing("probation")), RUN, AUTHORITY, Millis(NOW))
+    assert len(made) == 256
+    assert made[0].key == BAD_KEY
+
+
+@pytest.mark.parametrize("finding", ["copy", "replay", "empty"])
+def test_repeated_and_empty_contributions_count_as_harm_also_where_they_are_not_tried(
+    finding: Finding,
+) -> None:
+    standing = {**TRUSTED, BEN.public: Standing("trusted")}
+    ledger = Ledger()
+    for round in range(7):
+        bad = result(BEN.public, 0, audited=False, finding=finding)
+        ledger = ledger.after(report(round, *(result(key, GOOD) for key in TRUSTED), bad), standing)
+    assert decided(ledger, {BEN.public: Standing("trusted")}) == [Decided(BEN.public, "suspended", 0, "harm")]
+
+
+def test_a_contribution_that_points_away_from_the_others_is_watched() -> None:
+    standing = {**TRUSTED, BEN.public: Standing("trusted")}
+    away = result(BEN.public, 0, audited=False, cosine=-1)
+    honest = [result(key, GOOD) for key in TRUSTED]
+    ledger = Ledger().after(report(0, *honest, away), standing)
+    assert ledger.suspicious == {BEN.public}
+    again = ledger.after(report(1, *honest, result(BEN.public, 0, audited=False)), standing)
+    assert again.suspicious == frozenset()
+
+
+def test_a_round_counts_once() -> None:
+    standing = {BAD_KEY: Standing("probation")}
+    once = played(standing, {BAD_KEY: BAD}, range(3))
+    assert played(standing, {BAD_KEY: BAD}, range(3), once) is once
+
+
+def test_many_strangers_do_not_move_the_reference_of_trusted_keys() -> None:
+    strangers = {PublicKey(f"{number:064x}"): BAD * 1000 for number in range(100, 130)}
+    standings = {key: Standing("probation") for key in strangers} | {BAD_KEY: Standing("probation")}
+    ledger = played(standings, strangers | {BAD_KEY: GOOD}, range(3))
+    assert {each.usual for each in ledger.of(BAD_KEY, Standing("probation")).figures} == {GOOD}
+    assert all(each.score == FLOOR for each in ledger.of(BAD_KEY, Standing("probation")).figures)
+    assert ledger.of(PublicKey(f"{100:064x}"), Standing("probation")).figures[0].score == UNIT
+
+
+@given(st.lists(st.integers(-2000, 2000), min_size=1, max_size=40))
+def test_the_account_is_that_of_all_figures(found: list[int]) -> None:
+    standing = {BAD_KEY: Standing("probation")}
+    ledger, scores = Ledger(), []
+    for round, change in enumerate(found):
+        ledger = played(standing, {BAD_KEY: change}, range(round, round + 1), ledger)
+        scores.append(ledger.of(BAD_KEY, standing[BAD_KEY]).figures[-1].score)
+    evidence = ledger.of(BAD_KEY, standing[BAD_KEY])
+    from barnraise.contract.evidence import account_of
+
+    assert evidence.account("harm") == account_of(scores, "harm")
+    assert evidence.audited == len(found)

@@ -1,0 +1,85 @@
+"""Which contributions are audited, on which samples, and that the budget holds."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from barnraise.contract.assign import Assignment
+from barnraise.contract.sample_ranges import SampleRange
+from barnraise.contract.standing import Level
+from barnraise.core.ids import PublicKey, Round
+from coordinator.audits.choose import (
+    COMPUTE_SHARE,
+    FEWEST_SAMPLES,
+    SAMPLES,
+    STEP_COST,
+    Budget,
+    assigned,
+    audited_keys,
+    secret_random,
+    secret_samples,
+)
+from tests.support.parts import ADA, commit
+
+SIZES = (30, 40, 50)
+SECRET = b"secret"
+
+
+def keys(count: int, first: int = 0) -> list[PublicKey]:
+    return [PublicKey(f"{number:064x}") for number in range(first, first + count)]
+
+
+def test_all_but_trusted_keys_are_audited_and_a_tenth_of_those() -> None:
+    levels: dict[PublicKey, Level] = dict.fromkeys(keys(40), "trusted")
+    levels.update(dict.fromkeys(keys(5, 100), "probation"))
+    levels.update(dict.fromkeys(keys(2, 200), "suspended"))
+    seen = set[PublicKey]()
+    for round in range(200):
+        chosen = audited_keys(levels, [keys(1)[0], *keys(1, 900)], secret_random(SECRET, "keys", round))
+        assert {*keys(5, 100), *keys(2, 200), keys(1)[0]} <= chosen <= levels.keys()
+        assert len(chosen) == 5 + 2 + 1 + 4
+        seen |= chosen
+    assert seen == levels.keys(), "in time everybody is"
+
+
+def test_nobody_without_the_secret_knows_who_is_audited() -> None:
+    levels: dict[PublicKey, Level] = dict.fromkeys(keys(40), "trusted")
+    drawn = [audited_keys(levels, (), secret_random(secret, "keys", 3)) for secret in (b"a", b"b", b"a")]
+    assert drawn[0] == drawn[2] != drawn[1]
+
+
+def test_a_single_trusted_key_is_audited() -> None:
+    assert audited_keys({ADA.public: "trusted"}, (), secret_random(SECRET, "keys", 0)) == {ADA.public}
+    assert audited_keys({}, (), secret_random(SECRET, "keys", 0)) == frozenset()
+
+
+def test_secret_samples_are_none_that_was_assigned() -> None:
+    ranges = (SampleRange(round=2, start=5, count=10), SampleRange(round=3, start=0, count=30))
+    made = commit(ADA, round=3).model_copy(update={"ranges": ranges})
+    taken = assigned([made], 7, SIZES)
+    for each in ranges:
+        of_round = Assignment(7, Round(each.round), ADA.public, SIZES)
+        assert taken >= {*of_round.take(each.start, each.count)}
+    found = secret_samples(taken, SIZES, SAMPLES, secret_random(SECRET, "samples", 3))
+    assert len({*found}) == SAMPLES
+    assert not taken & {*found}
+
+
+def test_where_all_is_assigned_there_are_none() -> None:
+    everything = {(shard, row) for shard, size in enumerate(SIZES) for row in range(size)}
+    assert secret_samples(everything, SIZES, SAMPLES, secret_random(SECRET, "samples", 3)) == ()
+
+
+@given(st.lists(st.tuples(st.integers(1, 400), st.integers(0, 20)), min_size=1, max_size=60))
+def test_audits_take_at_most_their_share_of_one_volunteer(rounds: list[tuple[int, int]]) -> None:
+    budget, allowed, used = Budget(), 0.0, 0
+    for samples, audited in rounds:
+        budget = budget.after([samples] * 5)
+        allowed += COMPUTE_SHARE * STEP_COST * samples
+        count = budget.samples_for(audited)
+        if count is not None:
+            assert FEWEST_SAMPLES <= count <= SAMPLES
+            used += count * (audited + 1)
+            budget = budget.without(count * (audited + 1))
+    assert used <= allowed + 1e-6
