@@ -11,8 +11,10 @@ from typing_extensions import assert_never
 from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.log_entries import Delegation, Requested, Rollback, StandingChange, Succession
 from barnraise.core.ids import Millis, short
+from barnraise.core.plain_text import one_line
 from coordinator.messages.audits import standing_message
 from coordinator.rounds.delegating import Delegating
+from coordinator.rounds.rollback_order import RollbackOrders
 from coordinator.rounds.standing_orders import StandingOrders
 from coordinator.store.naming_successor import NamingSuccessor
 from coordinator.store.run_store import RunStore
@@ -34,6 +36,7 @@ class Amending:
         """The entry that is asked for and may follow now: bans come first. Raises DiskFull."""
         store = self.store
         asked = (
+            RollbackOrders(store).entry,
             StandingOrders(store).entry,
             NamingSuccessor(store).entry,
             Delegating(store).entry,
@@ -61,7 +64,10 @@ def report_amended(entry: Requested) -> None:
         case StandingChange(changes=changes):
             for change in changes:
                 log.info("%s", standing_message(change))
-        case Rollback(to=to, round=round):
-            log.info("round %d is rolled back to the state of round %d", round, to)
+        case Rollback(to=to, round=round, note=note):
+            log.warning(
+                "round %d folds nothing: the run goes back to the state of round %d%s",
+                round, to, f" ({one_line(note)})" if note else "",
+            )  # fmt: skip
         case _:
             assert_never(entry)

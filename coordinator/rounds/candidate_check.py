@@ -18,9 +18,10 @@ from barnraise.contract.log_entries import (
 from barnraise.contract.records import Commit, check_admission
 from barnraise.contract.tip import check_succession
 from barnraise.contract.weights import check_weights
-from barnraise.core.errors import MalformedRecord
+from barnraise.core.errors import MalformedRecord, UserError
 from barnraise.core.ids import Millis, PublicKey
 from barnraise.fold.log import check_follows
+from coordinator.store.rolling_back import Read, check_target, state_named
 from coordinator.store.run_state import RunState
 
 AHEAD_SECONDS = 60
@@ -33,11 +34,12 @@ def check_candidate(
     before: tuple[Entry, Authorities] | None,
     now: Millis,
     blob_sizes: range,
+    read: Read = lambda _: b"",
 ) -> tuple[Commit, ...]:
     """The commits of an entry that an honest closer may vote for once it has their blobs.
 
-    before: the newest entry of the log and the keys that certify it; None at the log's beginning. Raises
-    MalformedRecord, BadSignature, StateError.
+    before: the newest entry of the log and the keys that certify it; None at the log's beginning. read: the
+    payload of an entry of the log. Raises MalformedRecord, BadSignature, StateError.
     """
     if isinstance(entry, Resume):
         raise _refused("a resume, which no closer proposes")
@@ -48,6 +50,8 @@ def check_candidate(
         return ()
     if isinstance(entry, Delegation | StandingChange | Rollback):
         check_order(entry, run.run_key)
+        if isinstance(entry, Rollback):
+            _check_rollback(entry, run, read)
         return ()
     commits = open_commits(entry)  # of banned keys no admission counts
     # Whether a commit came in time is the proposer's to say: its close is what closers agree on.
@@ -61,6 +65,15 @@ def check_candidate(
         owner, at = PublicKey(commit.owner), Millis(entry.at)
         check_admission(commit.admission, owner, run=run.charter.run, signers=run.signers, now=at)
     return commits
+
+
+def _check_rollback(entry: Rollback, run: RunState, read: Read) -> None:
+    try:
+        check_target(entry.to, run)
+    except UserError as error:
+        raise _refused(f"a rollback that is not possible: {error.problem}") from None
+    if entry.state != state_named(entry.to, run, read):
+        raise _refused("a rollback to another state than its round had")
 
 
 def _check_previous(entry: Entry, before: tuple[Entry, Authorities] | None) -> None:

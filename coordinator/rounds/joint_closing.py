@@ -293,7 +293,9 @@ class JointClosing:
             if isinstance(entry, NeedsNewer) or entry.kind != value.kind:
                 raise MalformedRecord("it is of another kind", fix="It gets no vote.")
             store = self.store
-            commits = check_candidate(entry, store.snapshot, self._last(), self.clock(), store.blob_sizes)
+            commits = check_candidate(
+                entry, store.snapshot, self._last(), self.clock(), store.blob_sizes, store.blobs.get
+            )
             await self._fetch_all(commits, holders)
         except (Unreachable, TrustError, StateError, MachineError, FileNotFoundError) as error:
             log.info("no vote yet for %s: %s", short(value.entry), error)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from random import sample
 
 from barnraise.contract.divergence import Divergence, divergence_message
-from barnraise.contract.log_entries import Requested, Resume
+from barnraise.contract.log_entries import Requested, Resume, Rollback
 from barnraise.contract.records import Head
 from barnraise.contract.rounds import seconds_between
 from barnraise.core.errors import StateError
@@ -243,7 +243,18 @@ class Session:
         report_amended(entry)
         if self.joint is not None:
             self.joint.moved()
+        if isinstance(entry, Rollback):
+            self.contributions.restart()
+            await self._go_on_from_older_state()
         await self.announce_head()
+
+    async def _go_on_from_older_state(self) -> None:
+        """A rollback is in the log: compute its state, and let volunteers have it."""
+        self.divergence = None
+        await self.announce_head()
+        await asyncio.to_thread(self.store.rebuild)
+        await self.publisher.write_checkpoint(leads=self._leads)
+        await self.publisher.update_archive()
 
     async def _follow(self, joint: JointClosing) -> None:
         """Take part in the agreement with other closers, and enter what was agreed on."""

@@ -6,13 +6,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from barnraise.contract.close_rules import fold_order
-from barnraise.contract.log_entries import Change, Close, Delegation, Resume, StandingChange, Succession
+from barnraise.contract.log_entries import (
+    Change,
+    Close,
+    Delegation,
+    Resume,
+    Rollback,
+    StandingChange,
+    Succession,
+)
 from barnraise.contract.records import Commit
 from barnraise.contract.run_keys import NamedSuccessor, first_epoch, generation_of
 from barnraise.contract.tip import check_succession
 from barnraise.contract.weights import weigh_commits
 from barnraise.core.errors import StateError
-from barnraise.core.ids import Millis, PublicKey, short
+from barnraise.core.ids import Millis, PublicKey, StateHash, short
 from coordinator.store.run_state import RunState
 
 
@@ -45,6 +53,14 @@ def standing_change_of(
     """The entry that changes standings, without the order."""
     ordered = tuple(sorted(changes, key=lambda change: change.key))
     return StandingChange(changes=ordered, revoked=tuple(revoked), **_common_fields(run, now))
+
+
+def rollback_of(
+    run: RunState, to: int, state: StateHash, changes: Sequence[Change], note: str, now: Millis
+) -> Rollback:
+    """A rollback to the state of round `to`, whose hash is `state`, without the order."""
+    ordered = tuple(sorted(changes, key=lambda change: change.key))
+    return Rollback(to=to, state=state, changes=ordered, note=note, **_common_fields(run, now))
 
 
 def succession_of(run: RunState, named: NamedSuccessor, now: Millis) -> Succession:

@@ -18,7 +18,7 @@ has served (`later_states`); the log can then be replayed from there only.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -168,7 +168,7 @@ class Restoring:
         steps, taken = self._steps(state, start.tip.position.height), False
         self._named = named_states(start.tip.position, start.tokens, steps)
         while True:
-            missing = self._missing(steps) if isinstance(start, Start) else []
+            missing = self._missing(steps, state.position.folds) if isinstance(start, Start) else []
             if isinstance(start, Start) and not missing:
                 if not taken and not _usable(state):
                     _report(FirstStateRecomputed())
@@ -228,9 +228,9 @@ class Restoring:
         certificates = [*map(certificate_in, payloads), state.certificate][1:]
         return [self._step(*pair) for pair in zip(payloads, certificates, strict=True)]
 
-    def _missing(self, steps: list[Step]) -> list[ContributionFile]:
-        """Contributions to `steps` that are neither here nor in a copy."""
-        links = [step for step in steps if isinstance(step, Link)]
+    def _missing(self, steps: list[Step], folds: Callable[[int], bool]) -> list[ContributionFile]:
+        """Contributions that are folded by `steps`, and are neither here nor in a copy."""
+        links = [step for step in steps if isinstance(step, Link) and folds(step.close.round)]
         files = [ContributionFile(commit) for link in links for commit in link.commits]
         return [file for file in files if not self.copies.ensure(file)]
 
@@ -330,7 +330,7 @@ def _hopeless(problem: str) -> StateError:
 
 def _usable(state: RunState) -> list[int]:
     """The rounds of checkpoints from which the log can be folded."""
-    return [at for at in state.checkpoints if at >= state.replay_from]
+    return [at for at in state.checkpoints if at >= state.replay_from and not state.position.is_void(at)]
 
 
 def _report(reason: RecoveryReason) -> None:

@@ -77,13 +77,16 @@ def blobs_of_replaced(before: Signed[Manifest], kept: Collection[Signed[Manifest
     return [*orphaned([before], kept), blob_hash(before.wire)]
 
 
-def replay_start(start: int, sizes: Mapping[int, int], checkpoints: Collection[int], limit: float) -> int:
+def replay_start(
+    start: int, sizes: Mapping[int, int], checkpoints: Collection[int], limit: float, latest: int
+) -> int:
     """The round from which contributions are kept: `start`, or a later checkpoint where they are too large.
 
     sizes: bytes of the contributions of each closed round. limit: bytes. Contributions after the newest
-    checkpoint are kept at any size, because a restart folds them.
+    checkpoint are kept at any size, because a restart folds them, and those from the round `latest` on, for
+    a rollback.
     """
-    for candidate in (start, *(round for round in sorted(checkpoints) if round > start)):
+    for candidate in (start, *(round for round in sorted(checkpoints) if start < round <= latest)):
         start = candidate
         kept = [size for round, size in sizes.items() if round >= start]
         if sum(kept) <= limit and len(kept) <= KEPT_ROUNDS:

@@ -2,7 +2,7 @@
 
 What holds in every state:
 
-1. `history` counts the closes of `log`, and `round` is the next one.
+1. `history` counts the closes and rollbacks of `log`, and `round` is the next one.
 2. Accepted contributions are contributions to the open round, one for each owner.
 3. A checkpoint has the round of its manifest, which is at most the open round.
 4. Published checkpoints are stored checkpoints. The score of each that has a held-out loss is in `scores`.
@@ -16,7 +16,7 @@ shrink.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -161,17 +161,21 @@ class RunState:
     @property
     def newest_checkpoint(self) -> Signed[Manifest]:
         """Raises ValueError before the first checkpoint is written, and where a restart lost all."""
-        return self.checkpoints[max(self.checkpoints)]
+        return self.checkpoints[max(self._in_force(self.checkpoints))]
 
     @property
     def unpublished(self) -> list[int]:
         """Rounds of the checkpoints that wait for their evaluation, oldest first."""
-        return sorted(self.checkpoints.keys() - self.published)
+        return self._in_force(self.checkpoints.keys() - self.published)
 
     @property
     def unevaluated(self) -> list[int]:
         """Rounds of the published checkpoints without a held-out loss, oldest first."""
-        return [round for round in sorted(self.published) if self.held_out(round) is None]
+        return [round for round in self._in_force(self.published) if self.held_out(round) is None]
+
+    def _in_force(self, rounds: Iterable[int]) -> list[int]:
+        """Without those whose states a rollback made void, sorted."""
+        return [round for round in sorted(rounds) if not self.position.is_void(round)]
 
     def held_out(self, round: int) -> HeldOut | None:
         """The held-out loss of a checkpoint that is kept; None where it has none."""
@@ -179,7 +183,7 @@ class RunState:
 
     def promotion(self) -> Promotion | None:
         """Which checkpoints are `main`, `best` and `latest`; None before the first is published."""
-        found = ((round, self.held_out(round)) for round in sorted(self.published))
+        found = ((round, self.held_out(round)) for round in self._in_force(self.published))
         losses = {round: held_out.loss if held_out else None for round, held_out in found}
         within = self.spec.checkpoint.promote_within
         return promote(losses, within, self.trend.good_until) if losses else None
@@ -232,13 +236,16 @@ class RunState:
     def next_replay_from(self) -> int:
         """Where `replay_from` moves to keep the contributions within the spec's limit."""
         sizes, limit = self.history.sizes(), self.spec.checkpoint.log_gigabytes * 1e9
-        return replay_start(self.replay_from, sizes, self.published, limit=limit)
+        shown, latest = self._in_force(self.published), self.round - self.spec.checkpoint.rollback_rounds
+        return replay_start(self.replay_from, sizes, shown, limit=limit, latest=latest)
 
     def outdated_checkpoints(self) -> tuple[int, ...]:
         """Rounds of the checkpoints to drop: those that the spec does not keep and nothing needs."""
         named = (promotion.main, promotion.best) if (promotion := self.promotion()) else ()
         needed = {round for round in (*named, self.replay_from, self.evaluating) if round is not None}
-        return tuple(outdated(self.checkpoints, self.spec.checkpoint.keep, needed))
+        kept = self._in_force(self.checkpoints)
+        void = self.checkpoints.keys() - {*kept, self.evaluating}
+        return (*sorted(void), *outdated(kept, self.spec.checkpoint.keep, needed))
 
     def names(self) -> set[BlobHash]:
         """Blobs of the checkpoints and contributions that are kept."""

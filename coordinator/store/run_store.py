@@ -21,12 +21,12 @@ from barnraise.contract.log_entries import Close, Entry, Unfolded, vote_on
 from barnraise.contract.manifest import HeldOut, Manifest
 from barnraise.contract.records import Commit, Evaluation, JoinClaim, blob_name
 from barnraise.contract.state import TrainState
-from barnraise.core.errors import FileDamaged, MalformedBlob, Unreachable
+from barnraise.core.errors import Unreachable
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, short
 from barnraise.core.signed import Signed, sign
 from barnraise.fold.codec import blob_sizes
-from barnraise.fold.log import Amendment, Link, Step, advance, amended, check_step
+from barnraise.fold.log import Amendment, Link, Step, check_step
 from barnraise.runtime.blob_store import BlobStore
 from coordinator.run_folder import ARCHIVE, BLOBS
 from coordinator.store.chance import chance_of
@@ -55,7 +55,8 @@ from coordinator.store.events import (
 )
 from coordinator.store.journal import Journal
 from coordinator.store.next_entry import close_of, resume_of
-from coordinator.store.restoring import Restoring
+from coordinator.store.passing import fold_link, pass_over
+from coordinator.store.restoring import Begin, Restoring
 from coordinator.store.retention import blobs_of_dropped, blobs_of_replaced
 from coordinator.store.run_state import RunState
 from coordinator.store.standing_lists import keep_list
@@ -130,13 +131,9 @@ class RunStore:
         restoring = Restoring(charter, base, blobs, copies, own=authority.public)
         snapshot = restoring.replay(journal.rows())
         start = restoring.begin(snapshot)
-        snapshot = apply(snapshot, RoundFolded(start.tip, start.tokens, None))
         store = cls(authority, base, folder, blobs, journal, snapshot, start.state, restoring.lost)
-        if start.taken:  # the next start finds it as a checkpoint
-            store.write_checkpoint(snapshot.opens)
+        store._go_on_from(start)
         restoring.drop_fetched()
-        for step in start.steps:
-            store._pass(step)
         replay_from = restoring.replay_from(store.snapshot, start.tip.round)
         if replay_from > store.snapshot.replay_from:
             store.forget_contributions(replay_from, snapshot.opens)
@@ -206,11 +203,9 @@ class RunStore:
             check_step(run.position, step, self.charter)
             self.blobs.put(step.entry.payload)
             self._record(entered(step))
-            if isinstance(step, Link):
-                listed = {blob_name(commit) for commit in step.commits}
-                self.remove({blob_name(commit.value) for commit in run.accepted.values()} - listed)
-                if self.journal.snapshot_due:
-                    self.save(Millis(step.entry.at))
+            self.remove(run.names() - self.snapshot.names())
+            if isinstance(step, Link) and self.journal.snapshot_due:
+                self.save(Millis(step.entry.at))
 
     def save(self, now: Millis) -> None:
         """Journal a snapshot, and prune what an older one covers. No contribution may be accepted yet."""
@@ -229,26 +224,31 @@ class RunStore:
             return self.amend(resume_of(self.snapshot, now, after_epoch, self.authority.public), now)
 
     def amend(self, entry: Unfolded, now: Millis) -> Amendment:
-        """Sign and journal an entry that the run key certifies alone."""
+        """Sign and journal an entry that the run key certifies alone, and remove what it leaves out."""
         with self._writing:
-            amendment = Amendment(entry, self._certified(entry))
+            before, amendment = self.snapshot, Amendment(entry, self._certified(entry))
             self._record(LogAmended(now, amendment))
+            self.remove(before.names() - self.snapshot.names())
         return amendment
+
+    def rebuild(self) -> None:
+        """Compute the newest state again, after a rollback, as a restart does. Slow. Raises StateError."""
+        copies = Copies(self.blobs, self.folder / ARCHIVE, (), self.journal.entry)
+        signed, own = self.snapshot.signed_charter, self.authority.public
+        self._go_on_from(Restoring(signed, self.base, self.blobs, copies, own=own).begin(self.snapshot))
+
+    def _go_on_from(self, start: Begin) -> None:
+        self.state = start.state
+        self._note(RoundFolded(start.tip, start.tokens, None))
+        if start.taken:  # the next start finds it as a checkpoint
+            self.write_checkpoint(self.snapshot.opens)
+        for step in start.steps:
+            self._pass(step)
 
     def fold(self, link: Link) -> None:
         """Advance `state` by one close. Slow. Raises StateError; FileDamaged, and a restart then recovers."""
         before = self.snapshot
-        names = [blob_name(commit) for commit in link.commits]
-        try:
-            blobs = [self.blobs.view(name) for name in names]
-            tip, self.state = advance(before.tip, self.state, link, blobs, self.charter)
-        except (MalformedBlob, OSError, ValueError) as error:  # an empty file cannot be mapped
-            for name in names:
-                self.blobs.check(name)
-            raise FileDamaged(
-                f"a contribution to round {link.close.round} was damaged after it was accepted: {error}",
-                fix="Check the disk, and start `coordinator serve` again: it fetches another copy.",
-            ) from None
+        tip, self.state = fold_link(before.tip, self.state, link, self.blobs, self.charter)
         tokens = sum(commit.tokens for commit in link.commits)
         loss = sum(commit.loss * commit.tokens for commit in link.commits) / tokens
         self._note(RoundFolded(tip, tokens_after(before.tokens, link.commits), loss))
@@ -323,11 +323,11 @@ class RunStore:
         return certify([self.authority], vote_on(entry, ballot=0))
 
     def _pass(self, step: Step) -> None:
-        if isinstance(step, Link):
+        run = self.snapshot
+        if isinstance(step, Link) and run.position.folds(step.close.round):
             self.fold(step)
         else:
-            run = self.snapshot
-            self._note(RoundFolded(amended(run.tip, step, self.charter), run.tokens, run.loss))
+            self._note(RoundFolded(pass_over(run.tip, step, run), run.tokens, run.loss))
 
     def _record(self, event: Journaled) -> None:
         """Journal an event, then apply it. Raises DiskFull, StateError, and then nothing has happened."""

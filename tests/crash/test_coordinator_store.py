@@ -92,7 +92,7 @@ class RecordedJournal(Journal):
 
 def run_spec() -> RunSpec:
     spec = parts.run_spec()
-    checkpoint = spec.checkpoint.model_copy(update={"keep": 1, "log_gigabytes": 0.0})
+    checkpoint = spec.checkpoint.model_copy(update={"keep": 1, "log_gigabytes": 0.0, "rollback_rounds": 0})
     return spec.model_copy(update={"checkpoint": checkpoint})
 
 

@@ -40,7 +40,7 @@ def make(folder: Path) -> None:
     (folder / CHAT_TEMPLATE).write_text("{{ messages }}", encoding="utf-8")
     (folder / ADAPTER_CONFIG).write_text("{}", encoding="utf-8")
     spec = vouching(parts.run_spec(parts.CODECS[0]))
-    kept = spec.checkpoint.model_copy(update={"keep": 2, "log_gigabytes": 1e-6})
+    kept = spec.checkpoint.model_copy(update={"keep": 2, "log_gigabytes": 1e-6, "rollback_rounds": 0})
     spec = spec.model_copy(update={"checkpoint": kept})
     with closing(Journal(folder / "journal.sqlite")) as journal:
         charter = parts.charter(spec, parts.state())

@@ -251,6 +251,10 @@ class Sparse(Strict):
 CodecSpec = Annotated[Dense | Raw | Sparse, Field(discriminator="kind")]
 
 
+ROLLBACK_ROUNDS = 64
+"""Default of `checkpoint.rollback_rounds`."""
+
+
 class CheckpointSpec(Strict):
     """How often checkpoints are written and kept, and which one becomes `main`."""
 
@@ -262,6 +266,12 @@ class CheckpointSpec(Strict):
     log_gigabytes: NonNegative = 20.0
     """Gigabytes of contributions kept, to replay the run from its base model.
     Above this the oldest are removed, and a replay starts from a checkpoint."""
+    rollback_rounds: Annotated[
+        int, Field(ge=0, le=4096, exclude_if=lambda rounds: rounds == ROLLBACK_ROUNDS)
+    ] = ROLLBACK_ROUNDS
+    """Rounds that `coordinator rollback` can go back at least.
+    The contributions of as many rounds are kept, also above `log_gigabytes`. An automatic rollback, which
+    goes with a ban, happens at most once in as many rounds."""
     held_out_tokens: Count = 32_768
     """Held-out tokens of an evaluation, approximately; 0 disables evaluation."""
     promote_within: NonNegative = 0.01

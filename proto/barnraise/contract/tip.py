@@ -65,6 +65,16 @@ class Position:
         """Whether the contributions to an earlier round are in the state of this place."""
         return not any(first <= round <= last for first, last in self.void)
 
+    def has_effect(self, entry: Entry) -> bool:
+        """Whether an entry of before this place counts here: rollbacks made closes, and each other, void."""
+        match entry:
+            case Close(round=round):
+                return self.folds(round)
+            case Rollback(round=round):
+                return any(last == round for _, last in self.void)
+            case _:
+                return True
+
     @property
     def step(self) -> int:
         """Rounds that are folded into the state of this place: `TrainState.step`."""

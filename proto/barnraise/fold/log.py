@@ -208,12 +208,12 @@ def amended(tip: Tip, amendment: Amendment, charter: Charter) -> Tip:
     return Tip(tip.position.after(entry), tip.state)
 
 
-def skipped(tip: Tip, link: Link, charter: Charter) -> Tip:
-    """The tip after a close whose contributions a later rollback made void: the state stays.
+def skipped(tip: Tip, step: Step, charter: Charter) -> Tip:
+    """The tip after a step that a later rollback made void (`Position.has_effect`): the state stays.
 
     Raises BadSignature, StateError.
     """
-    return Tip(tip.position.after(check_step(tip.position, link, charter).entry), tip.state)
+    return Tip(tip.position.after(check_step(tip.position, step, charter).entry), tip.state)
 
 
 def place_after(position: Position, steps: Iterable[Step]) -> Position:

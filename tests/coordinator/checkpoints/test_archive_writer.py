@@ -41,7 +41,7 @@ from tests.support.parts import ADA, AUTHORITY, BEN, STRANGER
 def store(tmp_path: Path) -> Iterator[RunStore]:
     """A run that keeps one checkpoint in addition to those that it needs, and the log since a checkpoint."""
     spec = parts.run_spec()
-    kept = spec.checkpoint.model_copy(update={"keep": 1, "log_gigabytes": 0.0})
+    kept = spec.checkpoint.model_copy(update={"keep": 1, "log_gigabytes": 0.0, "rollback_rounds": 0})
     with opened_store(tmp_path / "coordinator", spec.model_copy(update={"checkpoint": kept})) as made:
         yield made
 

@@ -51,20 +51,23 @@ def test_the_newest_and_the_needed_stay(
     st.dictionaries(st.integers(0, 30), st.integers(0, 100), max_size=30),
     st.sets(st.integers(0, 30), min_size=1, max_size=6),
     st.integers(0, 500),
+    st.integers(0, 30),
 )
 def test_a_replay_starts_as_early_as_the_limit_allows(
-    sizes: dict[int, int], checkpoints: set[int], limit: int
+    sizes: dict[int, int], checkpoints: set[int], limit: int, latest: int
 ) -> None:
+    """latest: a rollback may need the contributions from this round on."""
+
     def weight(start: int) -> int:
         return sum(size for round, size in sizes.items() if round >= start)
 
-    start = replay_start(0, sizes, checkpoints, limit)
+    start = replay_start(0, sizes, checkpoints, limit, latest)
     assert start == 0 or start in checkpoints
     earlier = [round for round in {0, *checkpoints} if round < start]
     assert all(weight(round) > limit for round in earlier), "more could have been kept"
-    assert weight(start) <= limit or start == max({0, *checkpoints}), (
-        "a restart needs what follows the newest"
-    )
+    usable = {round for round in checkpoints if round <= latest}
+    assert start <= latest
+    assert weight(start) <= limit or start == max({0, *usable}), "a restart needs what follows the newest"
 
 
 contents = st.lists(st.sampled_from("abcdef"), min_size=1, max_size=4)

@@ -118,7 +118,7 @@ def test_a_checkpoint_under_evaluation_stays(tmp_path: Path) -> None:
 
 
 def test_contributions_are_dropped_only_up_to_a_published_checkpoint(tmp_path: Path) -> None:
-    with kept(tmp_path, log_gigabytes=0.0) as store:
+    with kept(tmp_path, log_gigabytes=0.0, rollback_rounds=0) as store:
         blobs = [blob_name(commit) for commit in fold_round(store, ADA, BEN).commits]
         store.write_checkpoint(parts.NOW)
         assert store.snapshot.replay_from == 0
@@ -160,7 +160,7 @@ def test_a_crash_while_a_checkpoint_is_dropped_is_repaired(tmp_path: Path) -> No
 
 
 def test_no_blob_of_dropped_checkpoints_is_left(tmp_path: Path) -> None:
-    with kept(tmp_path, keep=1, log_gigabytes=0.0) as store:
+    with kept(tmp_path, keep=1, log_gigabytes=0.0, rollback_rounds=0) as store:
         for _ in range(4):
             train_round(store, ADA, BEN)
         [last] = store.snapshot.checkpoints.values()

@@ -42,7 +42,7 @@ def _switch_often() -> Iterator[None]:
 def store(tmp_path: Path) -> Iterator[RunStore]:
     """A run that keeps as few checkpoints and contributions as it can."""
     spec = parts.run_spec()
-    few = spec.checkpoint.model_copy(update={"keep": 1, "log_gigabytes": 0.0})
+    few = spec.checkpoint.model_copy(update={"keep": 1, "log_gigabytes": 0.0, "rollback_rounds": 0})
     with opened_store(tmp_path, spec.model_copy(update={"checkpoint": few})) as made:
         yield made
 

@@ -126,7 +126,7 @@ def test_a_start_without_a_checkpoint_is_refused(copy: Path) -> None:
 
 
 def test_a_log_that_begins_at_the_newest_checkpoint_proves_nothing(tmp_path: Path) -> None:
-    kept = SPEC.checkpoint.model_copy(update={"log_gigabytes": 0.0, "keep": 3})
+    kept = SPEC.checkpoint.model_copy(update={"log_gigabytes": 0.0, "rollback_rounds": 0, "keep": 3})
     with run_of(tmp_path / "run", spec=SPEC.model_copy(update={"checkpoint": kept})) as store:
         train_round(store, ADA)
         index = parse_index((archive(store) / INDEX).read_bytes())

@@ -1,0 +1,103 @@
+"""The maintainer's order to roll the run back: a file that `coordinator rollback` leaves in its folder."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+
+from barnraise.contract.entry_order import with_order
+from barnraise.contract.field_types import RoundNumber
+from barnraise.contract.log_entries import MAX_CHANGES, MAX_NOTE, Change, Rollback
+from barnraise.contract.standing import Standing
+from barnraise.core.errors import UserError
+from barnraise.core.ids import Millis, PublicKey
+from barnraise.core.strict import Hex64, Strict
+from barnraise.runtime.damaged import DAMAGED, DamagedFiles
+from barnraise.runtime.files import write_atomic
+from coordinator.rounds.entrance import closers_of
+from coordinator.run_folder import ROLLBACK
+from coordinator.store.rolling_back import rollback_to
+from coordinator.store.run_state import RunState
+from coordinator.store.run_store import RunStore
+
+log = logging.getLogger("coordinator")
+
+
+class RollbackOrder(Strict):
+    """The file."""
+
+    version: Literal[1] = 1
+    to: RoundNumber
+    """The round whose state the run goes back to."""
+    banned: Annotated[tuple[Hex64, ...], Field(max_length=MAX_CHANGES)] = ()
+    """Keys that are banned with it."""
+    note: Annotated[str, Field(max_length=MAX_NOTE)] = ""
+
+
+@dataclass(frozen=True)
+class RollbackOrders:
+    """Of one coordinator. Synchronous; the file is small."""
+
+    store: RunStore
+
+    @property
+    def _file(self) -> Path:
+        return self.store.folder / ROLLBACK
+
+    def entry(self, now: Millis) -> Rollback | None:
+        """The rollback that is ordered and may follow now. Raises DiskFull."""
+        order, run = self._order(), self.store.snapshot
+        if order is None:
+            return None
+        if is_done(order, run):
+            self._file.unlink(missing_ok=True)
+            return None
+        if run.tip.position != run.position or run.position.next_closers is not None:
+            return None  # a round is being folded, or a delegation takes effect first
+        try:
+            entry = rollback_to(order.to, bans(order, run), order.note, run, self.store.blobs.get, now)
+        except UserError as error:
+            log.error("the run is not rolled back: %s. %s", error.problem, error.fix)
+            self._file.unlink(missing_ok=True)
+            return None
+        return with_order(entry, self.store.authority) if run.position.closers else entry
+
+    def _order(self) -> RollbackOrder | None:
+        """None where nothing is ordered. A damaged file is set aside: the run continues without it."""
+        try:
+            return RollbackOrder.model_validate_json(self._file.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValidationError:
+            aside = DamagedFiles(self.store.folder / DAMAGED).set_aside(self._file)
+            log.error("%s is no order: it is set aside as %s. Give the command again", self._file, aside)
+            return None
+
+
+def is_done(order: RollbackOrder, run: RunState) -> bool:
+    """Whether the log has the rollback."""
+    return any(first == order.to for first, _ in run.position.void)
+
+
+def bans(order: RollbackOrder, run: RunState) -> list[Change]:
+    """The changes that go with it. Closers have no standing."""
+    known = run.position.standings.by_key
+    return [
+        Change(
+            key=key,
+            level="banned",
+            work=known.get(key, Standing("probation")).work,
+            cause="order",
+            note=order.note,
+        )
+        for key in map(PublicKey, sorted({*order.banned} - closers_of(run)))
+    ]
+
+
+def leave_rollback(folder: Path, order: RollbackOrder) -> None:
+    """Have the run in `folder` rolled back. Raises DiskFull."""
+    write_atomic(folder / ROLLBACK, order.model_dump_json().encode())
