@@ -71,6 +71,9 @@ class Timing:
     piece: float = 120.0
     """Longest time for one answer, however evenly it trickles: 256 KiB at 2.2 kB/s, below the lowest cap that
     an uplink may have (8 kB/s)."""
+    slow_holder: float = 20.0
+    """A holder of a whole blob that moved less than a piece (256 KiB) in this time is left for the next one.
+    For the last one it is `piece`. What arrived is not fetched again."""
     holder_poll: float = 0.25
     """First pause before a holder without missing pieces is asked again, and the download's own tick."""
     max_holder_poll: float = 2.0

@@ -152,16 +152,18 @@ class Transfer:
 
     async def _fetch(self, name: BlobHash, limit: int, holders: Sequence[PublicKey]) -> None:
         outcomes: dict[PublicKey, HolderOutcome] = {}
-        for holder in holders:
-            outcome = await self._fetch_from(holder, name, limit)
+        for left, holder in zip(reversed(range(len(holders))), holders, strict=True):
+            outcome = await self._fetch_from(holder, name, limit, is_last=left == 0)
             if isinstance(outcome, Received):
                 return
             outcomes[holder] = outcome
         raise BlobUnavailable(name, outcomes)
 
-    async def _fetch_from(self, holder: PublicKey, name: BlobHash, limit: int) -> Received | HolderOutcome:
+    async def _fetch_from(
+        self, holder: PublicKey, name: BlobHash, limit: int, *, is_last: bool
+    ) -> Received | HolderOutcome:
         try:
-            outcome = await self._receive(name, limit, holder)
+            outcome = await self._receive(name, limit, holder, is_last=is_last)
             if isinstance(outcome, Received):
                 await asyncio.to_thread(self._blobs.accept, name)
             return outcome
@@ -170,11 +172,12 @@ class Transfer:
         except (OSError, EOFError, asyncio.TimeoutError) as error:
             return connection_failed(error)
 
-    async def _receive(self, name: BlobHash, limit: int, holder: PublicKey) -> Received | NotHeld | WrongSize:
+    async def _receive(
+        self, name: BlobHash, limit: int, holder: PublicKey, *, is_last: bool
+    ) -> Received | NotHeld | WrongSize:
         reader, writer = await until_stalled(self._open(holder, WHOLE_PROTOCOL), self._timing)
         try:
-            return await receive(
-                name, limit, self._blobs, reader, writer, self._down, self.traffic, self._timing
-            )
+            streams = (reader, writer, self._down, self.traffic, self._timing)
+            return await receive(name, limit, self._blobs, *streams, is_last=is_last)
         finally:
             end_stream(writer)

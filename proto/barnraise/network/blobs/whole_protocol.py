@@ -15,11 +15,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from io import FileIO
 
+from barnraise.contract.pieces import PIECE_BYTES
 from barnraise.core.ids import BlobHash
 from barnraise.network.blobs.holder_outcomes import NotHeld, WrongSize
 from barnraise.network.blobs.rate_limiter import RateLimiter, Traffic
 from barnraise.network.blobs.served_blobs import set_damaged_aside
-from barnraise.network.streams import first_bytes, until_stalled
+from barnraise.network.streams import first_bytes, now, until_stalled
 from barnraise.network.timing import TIMING, Timing
 from barnraise.runtime.blob_store import BlobStore, FilePart
 from barnraise.runtime.files import disk_errors
@@ -42,10 +43,13 @@ async def receive(
     limiter: RateLimiter,
     traffic: Traffic,
     timing: Timing = TIMING,
+    *,
+    is_last: bool = True,
 ) -> Received | NotHeld | WrongSize:
     """Append to the store's partial file of `name` until it is complete.
 
-    Raises EOFError, OSError or TimeoutError when the stream breaks, DiskFull.
+    is_last: whether no other holder is left to ask. Raises EOFError, OSError or TimeoutError when the stream
+    breaks or is too slow, DiskFull.
     """
     part = blobs.partial(name)
     offset = part.stat().st_size if part.exists() else 0
@@ -57,9 +61,12 @@ async def receive(
         return WrongSize(size, limit)
     with disk_errors(part):
         file = part.open("ab", buffering=0)  # a buffer would fail once more, outside, as it is closed
+    pace = _Pace(timing.piece if is_last else timing.slow_holder)
     with file:
         while offset < size:
+            began = now()
             chunk = await until_stalled(reader.read(min(limiter.chunk, size - offset)), timing)
+            pace.moved(len(chunk), now() - began)
             if not chunk:
                 raise EOFError(f"the stream ended at {offset} of {size} bytes")
             with disk_errors(part):
@@ -68,6 +75,23 @@ async def receive(
             traffic.down += len(chunk)
             await limiter.acquire(len(chunk))
     return Received()
+
+
+class _Pace:
+    """Ends a stream that trickles: each of its bytes arrives before it would count as stalled."""
+
+    def __init__(self, seconds: float) -> None:
+        """seconds: that the holder may take over each piece."""
+        self._seconds, self._took, self._moved = seconds, 0.0, 0
+
+    def moved(self, count: int, took: float) -> None:
+        """Only the holder's time counts, not that of our rate limit. Raises TimeoutError."""
+        self._took += took
+        self._moved += count
+        if self._moved >= PIECE_BYTES:
+            self._took, self._moved = 0.0, 0
+        elif self._took > self._seconds:
+            raise asyncio.TimeoutError(f"{self._moved} bytes in {self._took:.0f} s")
 
 
 def _write_all(file: FileIO, data: bytes) -> None:
