@@ -21,6 +21,8 @@ import psutil
 
 from scripts.benchmarks.absence import AWAY, measure_absence
 from scripts.benchmarks.absence import CASES as ABSENCE_CASES
+from scripts.benchmarks.audits.measure import measure_audits
+from scripts.benchmarks.audits.statistics import KINDS as AUDIT_KINDS
 from scripts.benchmarks.codec import KINDS, LAYOUTS, SEED
 from scripts.benchmarks.convergence.baseline import BaselineFailed
 from scripts.benchmarks.convergence.measure import add_arguments as add_convergence
@@ -81,6 +83,7 @@ MEASUREMENTS: dict[str, Callable[[argparse.Namespace], Iterable[str]]] = {
     "absence": lambda options: measure_absence(
         options.rounds, options.seed, options.cases, options.away, CACHE / "bench"
     ),
+    "audits": lambda options: measure_audits(options.kinds, options.seed, CACHE / "bench", options.results),
     "uplink": lambda options: [measure_uplink(options_of(options))],
     "models": lambda options: measure_models(options.cases, options.folder),
     "scale": _scale,
@@ -123,6 +126,12 @@ def _parser() -> argparse.ArgumentParser:
         "--away", nargs="*", choices=AWAY, default=list(AWAY), help="which machines are cut off"
     )
     absence.add_argument("--seed", type=int, default=1)
+    audits = commands.add_parser("audits", help="what audits find in honest contributions and in attacks")
+    audits.add_argument("--kinds", nargs="*", default=[kind.name for kind in AUDIT_KINDS])
+    audits.add_argument("--seed", type=int, default=1)
+    audits.add_argument(
+        "--results", type=Path, default=Path("bench-audits.json"), help="scores are kept here"
+    )
     add_uplink(commands.add_parser("uplink", help="real runs on lines of 20 Mbit/s, in network namespaces"))
     scale = commands.add_parser("scale", help="bytes and seconds as a swarm grows")
     scale.add_argument(

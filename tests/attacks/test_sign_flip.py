@@ -63,6 +63,7 @@ def identity(folder: Path) -> Identity:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.full("four programs, and about a dozen rounds of six seconds")
 def test_a_sign_flipper_is_suspended_and_weighs_nothing(tmp_path: Path) -> None:
     make_tiny_model(tmp_path / "model")
@@ -74,7 +75,7 @@ def test_a_sign_flipper_is_suspended_and_weighs_nothing(tmp_path: Path) -> None:
         for name in ("ada", "ben"):
             run.join(name, invite)
         run.join("eve", invite, module="tests.support.sign_flipper")
-        coordinator.wait_for(r"is suspended, with weight 0: audits show harm", 240)
+        coordinator.wait_for(r"is suspended, with weight 0: audits show harm", 600)
         for _ in range(2):
             coordinator.wait_for(r"round \d+ folded")
         eve = identity(tmp_path / "eve").public

@@ -1,0 +1,1 @@
+"""What audits find in honest kinds of contributions and in attacks."""
