@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from barnraise.contract.records import Commit, blob_name, wanted
 from barnraise.core.errors import TrustError, Unreachable
@@ -19,6 +19,7 @@ from coordinator.reasons.rounds import InvalidBlob, RefusalReason
 from coordinator.rounds.commit_check import Fits, Misfit, check_commit
 from coordinator.rounds.intake import Intake
 from coordinator.rounds.membership import Membership
+from coordinator.rounds.places import Places, places
 from coordinator.store.named_blobs import named_by_run
 from coordinator.store.run_store import RunStore
 from coordinator.timing import Timing
@@ -59,11 +60,12 @@ class Contributions:
         """Start a fetch for each new commit that fits the open round; refuse the others, once."""
         run = self.store.snapshot
         self._remove_where(lambda blob: self._foreign[blob] < run.round)
-        for commit in announced:
+        open_to = places(run, members.presences, self.pending)
+        for commit in open_to.order(announced):
             if run.position.standings.bans(commit.signer):
                 continue
             if commit.signer not in run.accepted and self.intake.wants(commit):
-                self._check(commit, members, now)
+                self._check(commit, replace(open_to, pending=self.pending), members, now)
 
     def raise_failures(self) -> None:
         """Raise the errors of ended fetches that their contribution does not cause: DiskFull, StateError."""
@@ -89,8 +91,8 @@ class Contributions:
         """Until every fetch that is running now has ended."""
         await asyncio.gather(*self._fetches, return_exceptions=True)
 
-    def _check(self, commit: Signed[Commit], members: Membership, now: Millis) -> None:
-        if self._is_full():
+    def _check(self, commit: Signed[Commit], open_to: Places, members: Membership, now: Millis) -> None:
+        if not open_to.has(commit.signer):
             return
         run, sizes = self.store.snapshot, self.store.blob_sizes
         length = run.spec.data.sequence_length
@@ -134,7 +136,8 @@ class Contributions:
             return
         run = store.snapshot
         banned = run.position.standings.bans(commit.signer)
-        if banned or commit.value.round != run.round or self._is_full():
+        has_place = places(run, members.presences, self.pending).has(commit.signer)
+        if banned or commit.value.round != run.round or not has_place:
             self._remove_where(lambda blob: blob == name, but=1)
             return
         store.accept(commit, self.clock())
@@ -162,7 +165,3 @@ class Contributions:
 
     def _log_refusal(self, name: str, reason: RefusalReason) -> None:
         log.warning("refused the contribution of %s: %s", name, refusal_message(reason))
-
-    def _is_full(self) -> bool:
-        run = self.store.snapshot
-        return len(run.accepted) >= run.spec.round.max_contributions

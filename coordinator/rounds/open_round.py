@@ -14,6 +14,7 @@ from coordinator.reasons.rounds import NotAwaited
 from coordinator.rounds.closing import Decision, Situation, conduct_after, deserted_after
 from coordinator.rounds.conduct import Conduct
 from coordinator.rounds.membership import Membership
+from coordinator.rounds.places import places
 from coordinator.rounds.turns import (
     RECENT_ROUNDS,
     Turnout,
@@ -69,6 +70,12 @@ class OpenRound:
         """pending: as of `Intake`. announced: commits to the open round."""
         run = self.store.snapshot
         attendance = members.attendance(run.round, run.spec.seed, self.turns)
+        open_to = places(run, members.presences, pending)
+
+        def with_place(names: Mapping[PublicKey, str]) -> dict[PublicKey, str]:
+            """A round waits for no other."""
+            return {key: name for key, name in names.items() if open_to.counts(key)}
+
         accepted = {owner: commit.value for owner, commit in run.accepted.items()}
         if self._accepted[:2] != (run.round, len(accepted)):
             self._accepted = run.round, len(accepted), now
@@ -80,8 +87,8 @@ class OpenRound:
                 owner for owner in accepted if not run.position.standings.of(owner, run.spec.trust).has_weight
             ),
             pending=pending,
-            expected=attendance.expected,
-            late=attendance.late,
+            expected=with_place(attendance.expected),
+            late=with_place(attendance.late),
             idle=attendance.idle,
             min_contributions=run.spec.round.min_contributions,
             conduct=self.conduct,
@@ -91,7 +98,9 @@ class OpenRound:
             begun=any(members.tokens(run.round).values()),
             deserted=self._deserted,
         )
-        self._turnout = turnout_of(self._seen, {commit.signer for commit in announced})
+        self._turnout = turnout_of(
+            self._seen, {commit.signer for commit in announced if open_to.counts(commit.signer)}
+        )
         return self._seen
 
     def tokens(self, members: Membership, now: Millis) -> int:
