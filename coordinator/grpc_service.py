@@ -6,7 +6,7 @@ Nothing else in `coordinator` imports grpc.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -36,13 +36,18 @@ from barnraise.network.tls.channel import channel_to, unpinned_channel
 from barnraise.network.tls.trust import Trust
 from barnraise.v1 import coordinator_pb2 as pb
 from barnraise.v1 import coordinator_pb2_grpc as pb_grpc
+from coordinator.call_limits import LIMITS, CallLimits
+from coordinator.grpc_guard import AddressLimit, CallGuard, Context, TooManyCalls
+from coordinator.guarded_port import GuardedPort
 from coordinator.rounds.coordinator_api import CoordinatorApi
 from coordinator.timing import TIMING, Timing
 
-Context = grpc.aio.ServicerContext[Any, Any]
+MAX_METADATA_BYTES = 8192
+"""Headers of a call."""
 Owned = TypeVar("Owned", JoinClaim, Evaluation, FaultReport)
 
 _CODES: list[tuple[type[BarnraiseError], grpc.StatusCode]] = [
+    (TooManyCalls, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (KeyInUse, grpc.StatusCode.ALREADY_EXISTS),
     (KeyBanned, grpc.StatusCode.FAILED_PRECONDITION),
     (RefusedError, grpc.StatusCode.PERMISSION_DENIED),
@@ -55,15 +60,19 @@ _CODES: list[tuple[type[BarnraiseError], grpc.StatusCode]] = [
 class Service(pb_grpc.CoordinatorServicer):
     """Opens the records in requests, calls the API, and turns its errors into status codes."""
 
-    def __init__(self, api: CoordinatorApi) -> None:
-        self._api = api
+    def __init__(self, api: CoordinatorApi, guard: CallGuard) -> None:
+        self._api, self._guard = api, guard
 
     async def GetCharter(self, request: pb.GetCharterRequest, context: Context) -> pb.GetCharterReply:
         return pb.GetCharterReply(signed_charter=self._api.charter(), head=self._api.head())
 
     async def Join(self, request: pb.JoinRequest, context: Context) -> pb.JoinReply:
         try:
-            joined = await self._api.join(_own(open_claim(request.signed_claim)))
+            claim = self._own(open_claim(request.signed_claim))
+            if not self._api.knows(claim.signer):
+                self._guard.check_new_key(context.peer())
+            joined = await self._api.join(claim)
+            self._guard.admitted(context.peer())
         except ClaimantDoesNotFit as error:
             self._api.note_misfit(error.reason)
             await _abort(context, error)
@@ -82,7 +91,7 @@ class Service(pb_grpc.CoordinatorServicer):
         try:
             wire = request.signed_evaluation
             outcome = self._api.evaluate(
-                _own(open_signed(Evaluation, wire, signer=None, limit=MAX_EVALUATION_BYTES))
+                self._own(open_signed(Evaluation, wire, signer=None, limit=MAX_EVALUATION_BYTES))
             )
         except BarnraiseError as error:
             await _abort(context, error)
@@ -91,7 +100,8 @@ class Service(pb_grpc.CoordinatorServicer):
     async def ReportFault(self, request: pb.ReportFaultRequest, context: Context) -> pb.ReportFaultReply:
         try:
             wire = request.signed_report
-            self._api.report_fault(_own(open_signed(FaultReport, wire, signer=None, limit=MAX_REPORT_BYTES)))
+            report = open_signed(FaultReport, wire, signer=None, limit=MAX_REPORT_BYTES)
+            self._api.report_fault(self._own(report))
         except BarnraiseError as error:
             await _abort(context, error)
         return pb.ReportFaultReply()
@@ -99,15 +109,15 @@ class Service(pb_grpc.CoordinatorServicer):
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusReply:
         return pb.GetStatusReply(json=self._api.status().model_dump_json())
 
-
-def _own(signed: Signed[Owned]) -> Signed[Owned]:
-    """Raises RefusedError where the record names another key than it is signed by."""
-    if signed.signer != signed.value.owner:
-        raise RefusedError(
-            f"this {type(signed.value).__name__} is signed by another key than it names",
-            fix="Update Barnraise.",
-        )
-    return signed
+    def _own(self, signed: Signed[Owned]) -> Signed[Owned]:
+        """Raises RefusedError where the record names another key than it is signed by; TooManyCalls."""
+        if signed.signer != signed.value.owner:
+            raise RefusedError(
+                f"this {type(signed.value).__name__} is signed by another key than it names",
+                fix="Update Barnraise.",
+            )
+        self._guard.check_key(signed.signer)
+        return signed
 
 
 async def _abort(context: Context, error: BarnraiseError) -> NoReturn:
@@ -115,32 +125,58 @@ async def _abort(context: Context, error: BarnraiseError) -> NoReturn:
     await context.abort(code, f"{error.problem}\n{error.fix}")
 
 
+@dataclass(frozen=True)
+class GrpcServer:
+    """A running service."""
+
+    _server: grpc.aio.Server
+    _guarded: GuardedPort
+
+    async def stop(self, grace: float | None) -> None:
+        """grace: seconds for calls that are being answered."""
+        await self._server.stop(grace)
+        await self._guarded.stop()
+
+
 async def serve(
-    api: CoordinatorApi, host: str, port: int, certificate: ServerCertificate | None
-) -> tuple[grpc.aio.Server, int]:
+    api: CoordinatorApi,
+    host: str,
+    port: int,
+    certificate: ServerCertificate | None,
+    limits: CallLimits = LIMITS,
+) -> tuple[GrpcServer, int]:
     """Start to serve, with the standard services for health and reflection. Port 0 takes a free one.
 
     certificate: for TLS; None: without. Returns the server and its port. Raises Unreachable when the port is
     not available.
     """
-    server = grpc.aio.server(
-        options=[("grpc.max_receive_message_length", 64 * 1024), ("grpc.so_reuseport", 0)]
-    )
-    pb_grpc.add_CoordinatorServicer_to_server(Service(api), server)
+    guard = CallGuard(limits)
+    guarded = GuardedPort(limits, guard.is_known)
+    guard.group_of = guarded.group_of
+    port = guarded.bind(host, port)
+    server = grpc.aio.server(options=_options(limits), interceptors=[AddressLimit(guard)])
+    pb_grpc.add_CoordinatorServicer_to_server(Service(api, guard), server)
     checks = health.aio.HealthServicer()  # type: ignore[attr-defined]
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     name = pb.DESCRIPTOR.services_by_name["Coordinator"].full_name
     reflection.enable_server_reflection((name, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    try:
-        port = _bind(server, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", certificate)
-    except RuntimeError:
-        raise Unreachable(
-            f"cannot listen on {host}:{port}", fix="Is another coordinator running? Choose another --port."
-        ) from None
+    behind = _bind(server, "127.0.0.1:0", certificate)
     await server.start()
     for service in ("", name):
         await checks.set(service, health_pb2.HealthCheckResponse.SERVING)
-    return server, port
+    await guarded.pass_to(behind)
+    return GrpcServer(server, guarded), port
+
+
+def _options(limits: CallLimits) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", limits.message_bytes),
+        ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+        ("grpc.max_concurrent_streams", limits.streams),
+        ("grpc.server_handshake_timeout_ms", round(1000 * limits.handshake_seconds)),
+        ("grpc.max_connection_idle_ms", round(1000 * limits.idle_seconds)),
+        ("grpc.so_reuseport", 0),
+    ]
 
 
 def _bind(server: grpc.aio.Server, address: str, certificate: ServerCertificate | None) -> int:

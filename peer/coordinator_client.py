@@ -44,6 +44,7 @@ from barnraise.core.errors import (
 )
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis
+from barnraise.core.plain_text import one_line
 from barnraise.core.signed import Signed, open_signed, sign
 from barnraise.network.tls.channel import NoConnection, channel_to
 from barnraise.network.tls.trust import Trust
@@ -51,12 +52,14 @@ from barnraise.runtime.run_clock import RunClock
 from barnraise.v1 import coordinator_pb2 as pb
 from barnraise.v1 import coordinator_pb2_grpc as pb_grpc
 from peer.timing import TIMING, Timing
-from peer.unreachable import CoordinatorUnreachable, diagnose
+from peer.unreachable import CoordinatorUnreachable, TooManyCalls, diagnose
 
 V = TypeVar("V")
 log = logging.getLogger("peer")
 ELSEWHERE = (NetworkError, RefusedError, TrustError, UserError)
 """Errors of an address where the run's coordinator is not, or no longer."""
+MAX_WORDS = 200
+"""Characters of the coordinator's that an error shows."""
 _REPORT = "Report it to the run's maintainer."
 
 
@@ -297,6 +300,8 @@ async def _error_of(error: grpc.aio.AioRpcError, endpoint: Endpoint, timing: Tim
             return UserError(problem, fix=fix)
         case grpc.StatusCode.INTERNAL:
             return RefusedError(f"the coordinator failed: {problem}", fix=fix or _REPORT)
+        case grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return CoordinatorUnreachable(str(endpoint), TooManyCalls(one_line(problem)[:MAX_WORDS]))
         case code:
             cause = await diagnose(endpoint.host, endpoint.port, code.name.lower(), os.environ, timing)
             return CoordinatorUnreachable(str(endpoint), cause)

@@ -86,8 +86,23 @@ class ThroughProxy(Reason):
     """Its host and port."""
 
 
+@dataclass(frozen=True)
+class TooManyCalls(Reason):
+    """The coordinator answers no more calls of this address or key for now."""
+
+    problem: str
+    """In the coordinator's words."""
+
+
 UnreachableCause = (
-    NameNotFound | ConnectionRefused | ConnectionTimedOut | NoRoute | NotGrpc | NoReply | ThroughProxy
+    NameNotFound
+    | ConnectionRefused
+    | ConnectionTimedOut
+    | NoRoute
+    | NotGrpc
+    | NoReply
+    | ThroughProxy
+    | TooManyCalls
 )
 
 
@@ -167,6 +182,8 @@ def describe(cause: UnreachableCause) -> str:
             return _other_server(speaks)
         case NoReply(code):
             return f"it accepts the connection and does not answer ({code})"
+        case TooManyCalls(problem):
+            return f"it answers no more calls for now ({problem})"
         case ThroughProxy(variable, proxy):
             return f"the proxy {proxy} of {variable} did not pass the request on"
         case _:
@@ -200,6 +217,8 @@ def remedy(cause: UnreachableCause) -> str:
             return "Ask the maintainer for the run's current invite, and whether its port is forwarded."
         case NoReply():
             return "The coordinator may be starting or overloaded: try again later."
+        case TooManyCalls():
+            return "Wait a minute: `peer join` tries again by itself."
         case ThroughProxy(variable):
             return f"Unset {variable}, or add the coordinator's host to no_proxy."
         case _:

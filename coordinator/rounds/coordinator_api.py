@@ -109,6 +109,11 @@ class CoordinatorApi:
         finally:
             self._joining.pop(claim.signer, None)
 
+    def knows(self, key: PublicKey) -> bool:
+        """Whether a key was admitted before, or closes rounds."""
+        run = self.store.snapshot
+        return key in run.claims or key in run.position.named
+
     def _check_may_admit(self) -> None:
         if self.store.authority.public not in self.store.snapshot.signers:
             raise Unreachable(

@@ -27,7 +27,7 @@ from barnraise.contract.divergence import LossTrend
 from barnraise.contract.log_entries import Change
 from barnraise.contract.manifest import HeldOut, Manifest
 from barnraise.contract.records import Commit, Evaluation, Head, JoinClaim, blob_name
-from barnraise.contract.rounds import Window
+from barnraise.contract.rounds import Window, seconds_between
 from barnraise.contract.run_keys import Signers, generation_of
 from barnraise.contract.spec import RunSpec
 from barnraise.contract.tip import Position, Tip, first_position, genesis_tip
@@ -40,6 +40,8 @@ from coordinator.store.promotion import Promotion, promote
 from coordinator.store.retention import outdated, replay_start
 
 NEVER = Millis(0)
+CLAIM_NEWS_SECONDS = 3600.0
+"""Between two claims of one key that are journaled, by the times that they state."""
 MAX_NODES, OWN_NODES = 16, 8
 """libp2p addresses in a head, and those of its signer among them."""
 
@@ -190,10 +192,13 @@ class RunState:
 
     def has_news(self, claim: Signed[JoinClaim]) -> bool:
         """Whether a claim has another name, consent to be named or instance than the peer's last one, or is
-        the first by an invitation.
+        the first by an invitation. Of each key one claim an hour is news, else a key could fill the disk.
         """
         known = self.claims.get(claim.signer)
-        return self.is_first_use(claim.value) or known is None or _lasting(known) != _lasting(claim.value)
+        if known is None or self.is_first_use(claim.value):
+            return True
+        later = seconds_between(Millis(known.at), Millis(claim.value.at)) >= CLAIM_NEWS_SECONDS
+        return later and _lasting(known) != _lasting(claim.value)
 
     def is_first_use(self, claim: JoinClaim) -> bool:
         """Whether an admission by this claim counts as a use of its invitation."""

@@ -11,11 +11,13 @@ import pytest
 from peer.timing import TIMING
 from peer.unreachable import (
     ConnectionRefused,
+    CoordinatorUnreachable,
     NameNotFound,
     NoReply,
     NotGrpc,
     Speaks,
     ThroughProxy,
+    TooManyCalls,
     UnreachableCause,
     describe,
     diagnose,
@@ -87,3 +89,9 @@ def test_a_proxy_is_named_by_its_variable_and_without_its_password(variable: str
 @pytest.mark.parametrize("exempt", [{"no_proxy": "barn.example"}, {"no_grpc_proxy": "barn.example"}])
 def test_an_exempt_host_has_no_proxy(exempt: dict[str, str]) -> None:
     assert proxy_of("barn.example", {"http_proxy": "proxy:1", **exempt}) is None
+
+
+def test_a_coordinator_that_limits_our_calls_is_described() -> None:
+    error = CoordinatorUnreachable("barn.example:7451", TooManyCalls("your key calls too often"))
+    assert "answers no more calls for now (your key calls too often)" in error.problem
+    assert "by itself" in error.fix

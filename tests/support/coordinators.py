@@ -31,6 +31,7 @@ from barnraise.models.lora_files import ADAPTER_CONFIG
 from barnraise.network.swarm import Swarm
 from barnraise.network.tls.certificates import issue
 from barnraise.runtime.blob_store import BlobStore
+from coordinator.call_limits import LIMITS, CallLimits
 from coordinator.checkpoints.archive_writer import ArchiveContent, ArchiveWriter
 from coordinator.checkpoints.card_data import card_files
 from coordinator.checkpoints.publisher import Publisher, publisher_of
@@ -266,12 +267,12 @@ async def until_published(publisher: Publisher) -> None:
 
 
 @asynccontextmanager
-async def served(session: Session, *, tls: bool = True) -> AsyncIterator[Invite]:
+async def served(session: Session, *, tls: bool = True, limits: CallLimits = LIMITS) -> AsyncIterator[Invite]:
     """The real gRPC service on a free port of this machine, and the invite to it."""
     store = session.store
     successors = store.snapshot.position.successors
     certificate = issue(store.authority, store.charter.run, successors) if tls else None
-    server, port = await serve(api_of(session), "127.0.0.1", 0, certificate)
+    server, port = await serve(api_of(session), "127.0.0.1", 0, certificate, limits)
     try:
         endpoints, key = (Endpoint("127.0.0.1", port),), parts.AUTHORITY.public
         yield Invite(endpoints, parts.RUN, key, invitation=parts.invitation())

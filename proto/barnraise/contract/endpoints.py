@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field
 
 from barnraise.core.errors import UserError
+from barnraise.core.places import SHARED
 
 MAX_HOSTS = 8
 """Hosts at which one program is reached."""
@@ -137,6 +138,18 @@ def ip_address(host: str) -> Address | None:
         return None if "%" in host else ipaddress.ip_address(host)
     except ValueError:
         return None
+
+
+def client_group(host: str) -> str:
+    """Whose a client's address is, for limits: an IPv4 address, or the /48 of an IPv6 address, which one
+    customer of a provider may have whole. `SHARED` for this machine: a proxy may be in front.
+    """
+    address = ip_address(host.partition("%")[0])
+    if address is None or reach_of(address) == "this machine":
+        return SHARED
+    if address.version == 4:
+        return str(address)
+    return str(address.ipv4_mapped or ipaddress.ip_network((address, 48), strict=False))
 
 
 def is_this_machine(host: str) -> bool:

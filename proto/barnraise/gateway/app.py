@@ -21,6 +21,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from typing_extensions import assert_never
 
 from barnraise.contract.archive import INDEX
+from barnraise.contract.endpoints import client_group
+from barnraise.core.places import Places
 from barnraise.gateway.archive_folder import ArchiveFolder, OpenFile
 from barnraise.gateway.byte_ranges import (
     FullContent,
@@ -82,7 +84,7 @@ class GatewayApp:
         self._limits = limits
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="gateway")
         self._pool = BufferPool()
-        self._sending = 0
+        self._downloads = Places(limits.max_downloads)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -91,11 +93,12 @@ class GatewayApp:
         except ClientDisconnect:
             return
         if isinstance(response, FileResponse) and request.method != "HEAD":
-            self._sending += 1
+            group = _group(request)
+            self._downloads.enter(group)
             try:
                 await response(scope, receive, send)
             finally:
-                self._sending -= 1
+                self._downloads.leave(group)
         else:
             await response(scope, receive, send)
 
@@ -202,18 +205,15 @@ class GatewayApp:
                 sent["content-range"] = f"bytes {start}-{stop - 1}/{opened.size}"
             case _:
                 assert_never(content)
-        if request.method != "HEAD" and self._is_full():
+        if request.method != "HEAD" and not self._downloads.has_room(_group(request)):
             opened.close()
-            problem = f"{self._sending} downloads are in progress"
+            problem = f"{len(self._downloads)} downloads are in progress"
             return _error(429, problem, "Try again in a minute.", self._retry_after())
         sent["content-type"] = _TYPES.get(Path(name).suffix, "application/octet-stream")
         sent["content-length"] = str(stop - start)
         return FileResponse(
             opened, start, stop, status, sent, self._threads, self._pool, self._limits.fast_chunk_seconds
         )
-
-    def _is_full(self) -> bool:
-        return self._sending >= self._limits.max_downloads
 
     def _retry_after(self) -> dict[str, str]:
         return {"retry-after": str(self._limits.retry_after)}
@@ -258,6 +258,11 @@ async def _body(request: Request, limit: int) -> bytes | None:
         if len(body) > limit:
             return None
     return bytes(body)
+
+
+def _group(request: Request) -> str:
+    """The address group of the client."""
+    return client_group(request.client.host if request.client is not None else "")
 
 
 def _error(status: int, problem: str, fix: str, headers: Mapping[str, str] | None = None) -> Response:

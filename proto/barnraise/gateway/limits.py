@@ -10,9 +10,12 @@ class GatewayLimits:
     """Limits of one gateway; times in seconds."""
 
     max_connections: int = 512
-    """Above this a request gets a 503; above twice as many a connection is closed at once."""
+    """One address may take as many of them as it leaves free (`barnraise.core.places`); above that its
+    connections are closed at once. Through a proxy on this machine twice as many are accepted, and requests
+    above this get a 503."""
     max_downloads: int = 256
-    """Files sent at the same time. Above this a request gets a 429, which Hub clients and curl repeat."""
+    """Files sent at the same time, shared in the same way. Above this a request gets a 429, which Hub clients
+    and curl repeat."""
     retry_after: int = 5
     """Until a refused client should try again (the header Retry-After)."""
     request_seconds: float = 20.0

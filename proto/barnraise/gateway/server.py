@@ -14,7 +14,9 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
+from barnraise.contract.endpoints import client_group
 from barnraise.core.errors import Unreachable
+from barnraise.core.places import SHARED, Places
 from barnraise.gateway.app import GatewayApp
 from barnraise.gateway.limits import LIMITS, GatewayLimits
 
@@ -31,16 +33,21 @@ class TimedConnection(H11Protocol):
     _request_timer: asyncio.TimerHandle
     _read_timer: asyncio.TimerHandle
 
-    def __init__(self, *args: Any, limits: GatewayLimits, **settings: Any) -> None:
+    def __init__(self, *args: Any, limits: GatewayLimits, places: Places, **settings: Any) -> None:
         super().__init__(*args, **settings)
-        self._limits = limits
+        self._limits, self._places = limits, places
+        self._group: str | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.access_log = False  # also at a verbose log level: requests carry tokens
         transport.set_write_buffer_limits(0)  # writing continues when the last chunk has left
         self._request_timer = self._read_timer = self._close_after(self._limits.request_seconds)
-        if len(self.connections) > 2 * self._limits.max_connections:
+        peer = transport.get_extra_info("peername")
+        group = client_group(peer[0] if peer else "")
+        if self._places.enter(group, is_known=group == SHARED):
+            self._group = group
+        else:
             transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -62,6 +69,9 @@ class TimedConnection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._request_timer.cancel()
         self._read_timer.cancel()
+        if self._group is not None:
+            self._places.leave(self._group)
+            self._group = None
         super().connection_lost(exc)
 
     def _close_after(self, seconds: float) -> asyncio.TimerHandle:
@@ -98,6 +108,11 @@ class RunningGateway:
         self._app.close()
 
 
+def _places(limits: GatewayLimits) -> Places:
+    """Others than a proxy on this machine never take so many that requests get a 503."""
+    return Places(2 * limits.max_connections, reserved=limits.max_connections)
+
+
 async def listen(
     folder: Path, host: str, port: int, url: str | None = None, limits: GatewayLimits = LIMITS
 ) -> RunningGateway:
@@ -118,7 +133,7 @@ async def listen(
     app = GatewayApp(folder, url, limits)
     config = uvicorn.Config(
         app,
-        http=functools.partial(TimedConnection, limits=limits),  # type: ignore[arg-type]
+        http=functools.partial(TimedConnection, limits=limits, places=_places(limits)),  # type: ignore[arg-type]
         ws="none",
         lifespan="off",
         log_config=None,
