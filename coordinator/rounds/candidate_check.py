@@ -17,7 +17,6 @@ from barnraise.contract.log_entries import (
 )
 from barnraise.contract.records import Commit, check_admission
 from barnraise.contract.tip import check_succession
-from barnraise.contract.weights import check_weights
 from barnraise.core.errors import MalformedRecord, UserError
 from barnraise.core.ids import Millis, PublicKey
 from barnraise.fold.log import check_follows
@@ -55,8 +54,7 @@ def check_candidate(
         return ()
     commits = open_commits(entry)  # of banned keys no admission counts
     # Whether a commit came in time is the proposer's to say: its close is what closers agree on.
-    check_close(entry, commits, run.spec, blob_sizes)
-    check_weights(entry, commits, run.position.standings, run.spec.trust)
+    check_close(entry, commits, run.position.standings, run.spec, blob_sizes)
     if entry.at > now + 1000 * AHEAD_SECONDS:
         raise _refused("a close that is dated ahead")
     if entry.base_state != run.tip.state:

@@ -14,6 +14,7 @@ from barnraise.core.ids import BlobHash, Millis, PublicKey, Round
 from barnraise.core.signed import Signed
 from barnraise.fold.log import check_blob
 from barnraise.network.swarm import Swarm
+from barnraise.runtime.peer_faults import BY_DATA, PeerFaults
 from coordinator.messages.rounds import refusal_message
 from coordinator.reasons.rounds import InvalidBlob, RefusalReason
 from coordinator.rounds.commit_check import Fits, Misfit, check_commit
@@ -35,6 +36,7 @@ class Contributions:
     swarm: Swarm
     clock: Callable[[], Millis]
     timing: Timing
+    faults: PeerFaults = field(default_factory=lambda: PeerFaults(log))
     intake: Intake = field(init=False)
     _fetches: dict[asyncio.Task[None], BlobHash] = field(default_factory=dict)
     """The blob that each fetches."""
@@ -62,9 +64,11 @@ class Contributions:
         self._remove_where(lambda blob: self._foreign[blob] < run.round)
         open_to = places(run, members.presences, self.pending)
         for commit in open_to.order(announced):
-            if run.position.standings.bans(commit.signer):
+            owner = commit.signer
+            left_out = owner in self.faults or owner in run.accepted or run.position.standings.bans(owner)
+            if left_out or not self.intake.wants(commit):
                 continue
-            if commit.signer not in run.accepted and self.intake.wants(commit):
+            with self.faults.contain("a commit", owner):
                 self._check(commit, replace(open_to, pending=self.pending), members, now)
 
     def raise_failures(self) -> None:
@@ -132,6 +136,11 @@ class Contributions:
             raise Unreachable("the blob was removed from the store", fix="It is fetched again.") from None
         except TrustError as error:
             self._refuse(commit, InvalidBlob(error.problem), members)
+            self._remove_where(lambda blob: blob == name, but=1)
+            return
+        except BY_DATA as error:
+            self.faults.record("a contribution", error, commit.signer)
+            self._refuse(commit, InvalidBlob(f"{type(error).__name__}: {error}"), members)
             self._remove_where(lambda blob: blob == name, but=1)
             return
         run = store.snapshot

@@ -31,12 +31,20 @@ from barnraise.contract.log_entries import (
 from barnraise.contract.records import Commit, Head, blob_name, wanted
 from barnraise.contract.rounds import seconds_between
 from barnraise.contract.tip import Position, holders
-from barnraise.core.errors import MachineError, MalformedRecord, StateError, TrustError, Unreachable
+from barnraise.core.errors import (
+    MachineError,
+    MalformedRecord,
+    NewerVersion,
+    StateError,
+    TrustError,
+    Unreachable,
+)
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, PublicKey, Round, short
 from barnraise.fold.log import Link, Step, check_blob
 from barnraise.fold.log_walk import Continues, Differs, IsVoid, Place, walk
 from barnraise.network.swarm import Swarm
+from barnraise.runtime.peer_faults import BY_DATA
 from coordinator.rounds.candidate_check import check_candidate
 from coordinator.rounds.certifiers import certifiers_of_newest
 from coordinator.rounds.log_goal import Goal, goal_of, goal_of_head
@@ -178,7 +186,9 @@ class JointClosing:
             for step in steps:
                 if isinstance(step, Link):
                     await self._fetch_all(step.commits, goal.holders)
-        except (Unreachable, TrustError) as error:
+        except (LogIsVoid, NewerVersion):
+            raise
+        except (Unreachable, TrustError, StateError) as error:
             if self._failed is None or self._failed[0] != goal.entry:
                 log.info("the log goes on, and %s", error.problem)
             self._failed = goal.entry, self.clock()
@@ -297,8 +307,8 @@ class JointClosing:
                 entry, store.snapshot, self._last(), self.clock(), store.blob_sizes, store.blobs.get
             )
             await self._fetch_all(commits, holders)
-        except (Unreachable, TrustError, StateError, MachineError, FileNotFoundError) as error:
-            log.info("no vote yet for %s: %s", short(value.entry), error)
+        except (Unreachable, TrustError, StateError, MachineError, FileNotFoundError, *BY_DATA) as error:
+            log.info("no vote yet for %s: %s: %s", short(value.entry), type(error).__name__, error)
             await asyncio.sleep(self.timing.retry)
             return
         self.agreement.checked(value)

@@ -20,6 +20,7 @@ from barnraise.core.ids import BlobHash, PublicKey, blob_hash
 from barnraise.core.recent import Recent
 from barnraise.network.proof_search import ProofSearch
 from barnraise.network.swarm import Swarm
+from barnraise.runtime.peer_faults import PeerFaults
 from coordinator.recovery.continuation import continues
 from coordinator.recovery.holders import certified_end, is_proved
 from coordinator.rounds.membership import Membership
@@ -53,6 +54,7 @@ class LogWatch:
 
     store: RunStore
     swarm: Swarm
+    faults: PeerFaults = field(default_factory=lambda: PeerFaults(log))
     confirmed: bool = False
     """A volunteer holds the same newest entry."""
     random: Random = field(default_factory=Random)
@@ -87,7 +89,7 @@ class LogWatch:
                 self.confirmed = True
             elif presence.log is not None and self._may_ask(presence.owner, presence.log):
                 self._known.add(BlobHash(presence.log))
-                self._asking.add(asyncio.create_task(self._compare(presence)))
+                self._asking.add(asyncio.create_task(self._contained(presence)))
         for task in [task for task in self._asking if task.done()]:
             self._asking.discard(task)
             task.result()
@@ -100,6 +102,10 @@ class LogWatch:
 
     def _may_ask(self, owner: str, name: str) -> bool:
         return name not in self._known and owner not in self._refused and len(self._asking) < AT_ONCE
+
+    async def _contained(self, presence: Presence) -> None:
+        with self.faults.contain("the end of a log", PublicKey(presence.owner)):
+            await self._compare(presence)
 
     async def _compare(self, presence: Presence) -> None:
         charter, store = self.store.charter, self.store

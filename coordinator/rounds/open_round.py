@@ -110,6 +110,13 @@ class OpenRound:
         claimed = {**members.tokens(run.round), **accepted}
         return self.conduct.counted_tokens(claimed, seconds_between(run.opens, now))
 
+    def probe(self, members: Membership, now: Millis) -> None:
+        """Compute what decisions and the status compute of heartbeats. Raises what these raise."""
+        run = self.store.snapshot
+        members.statuses(now, run.claims, self.not_awaited)
+        members.attendance(run.round, run.spec.seed, self.turns)
+        self.tokens(members, now)
+
     @property
     def not_awaited(self) -> Mapping[PublicKey, NotAwaited]:
         """The volunteers that train in the open round, and for whom its close does not wait."""

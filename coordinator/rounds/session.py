@@ -13,10 +13,11 @@ from barnraise.contract.log_entries import Requested, Resume, Rollback
 from barnraise.contract.records import Head
 from barnraise.contract.rounds import seconds_between
 from barnraise.core.errors import StateError
-from barnraise.core.ids import Millis
+from barnraise.core.ids import Millis, PublicKey
 from barnraise.fold.log import Link
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.pauses import Paused
+from barnraise.runtime.peer_faults import BY_DATA, PeerFaults
 from coordinator.audits.auditing import Auditing
 from coordinator.checkpoints.keeper import CheckpointKeeper
 from coordinator.messages.rounds import close_message, progress_message
@@ -96,15 +97,16 @@ class Session:
     """Of this program."""
 
     def __post_init__(self) -> None:
-        self.watch = LogWatch(self.store, self.swarm)
-        self.contributions = Contributions(self.store, self.swarm, self.clock, self.timing)
+        self.faults = PeerFaults(log)
+        self.watch = LogWatch(self.store, self.swarm, self.faults)
+        self.contributions = Contributions(self.store, self.swarm, self.clock, self.timing, self.faults)
         if self.joint is not None:
             self.contributions.keep_where(self.joint.lists)
         self._leads = self.joint is None or self.joint.is_first
         self.open_round = OpenRound.of(self.store)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Close rounds until `stop`. An error in a tick ends the run; no accepted contribution is lost."""
+        """Close rounds until `stop`. An error of this machine ends it; no accepted contribution is lost."""
         self.pauses()  # nothing was decided yet
         self._started = self._began = self.clock()
         run = self.store.snapshot
@@ -119,7 +121,7 @@ class Session:
         parallel = [asyncio.create_task(self._keep_announcing()), asyncio.create_task(self.publisher.run())]
         try:
             while not stop.is_set() and not any(task.done() for task in parallel):
-                await self.tick()
+                await self.surviving_tick()
                 await _pause(stop, self.timing.tick)
         finally:
             for task in parallel:
@@ -140,6 +142,16 @@ class Session:
         if now > self.store.snapshot.window.train_ends:
             await self._reopen(now)
 
+    async def surviving_tick(self) -> None:
+        """As `tick`. Where what peers sent makes it fail, those are dropped, and the next one goes on."""
+        try:
+            await self.tick()
+        except BY_DATA as error:
+            self.faults.record("a decision about the round", error)
+            now, members = self.clock(), self.members
+            alone = {owner: Membership({owner: beat}) for owner, beat in members.presences.items()}
+            self.faults.find("a heartbeat", alone, lambda owner: self.open_round.probe(alone[owner], now))
+
     async def tick(self) -> None:
         """One decision about the open round."""
         for pause in self.pauses():
@@ -157,7 +169,8 @@ class Session:
             self._report(AwaitingHeartbeats())
             return
         if self.joint is not None:
-            await self._follow(self.joint)
+            with self.faults.contain("following the log"):
+                await self._follow(self.joint)
         elif await self._asks_holders(now):
             self._report(AskingHolders(self.timing.ask_holders))
             return
@@ -201,10 +214,11 @@ class Session:
         while True:
             await asyncio.to_thread(self.keep_time)
             await asyncio.sleep(self.timing.head)
-            await self.announce_head()
+            with self.faults.contain("the head"):
+                await self.announce_head()
 
     async def _read_heartbeats(self) -> None:
-        heartbeats = await self.swarm.peers()
+        heartbeats = [beat for beat in await self.swarm.peers() if PublicKey(beat.owner) not in self.faults]
         self.instances.heard(heartbeats, self.clock())
         self.members = Membership.of(heartbeats)
 

@@ -23,6 +23,7 @@ from barnraise.fold.log import Link, Step
 from barnraise.fold.log_walk import Continues, Differs, IsVoid
 from barnraise.network.proof_search import ProofSearch
 from barnraise.network.swarm import Swarm
+from barnraise.runtime.peer_faults import as_malformed
 from peer.timing import TIMING, Timing
 from peer.training.trainer import Trainer, Update
 from peer.volunteer.actions import Exchanging, LogNews
@@ -207,7 +208,8 @@ class Exchange:
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         async def with_pause() -> None:
             try:
-                await work
+                with as_malformed("the exchange", log):
+                    await work
                 self._patience.over()
             except BarnraiseError as error:
                 await self._patience.wait_out(error)

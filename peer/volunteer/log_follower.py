@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from barnraise.contract.charter import Charter
+from barnraise.contract.close_rules import check_close
 from barnraise.contract.divergence import LossTrend, round_loss
 from barnraise.contract.double_signing import Certified
 from barnraise.contract.keys_in_force import KeysInForce
@@ -29,6 +30,7 @@ from barnraise.models.checkpoint_files import read_state, read_tip
 from barnraise.models.trainable import initial_state
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore, Intact
+from barnraise.runtime.waits import all_or_none
 from peer.volunteer.named_state import StateSearch, TakenState
 from peer.volunteer.samples import read_blob
 
@@ -132,7 +134,10 @@ class LogFollower:
             async with gate:
                 await self.fetch_contribution(commit)
 
-        await asyncio.gather(*(fetch(commit) for commit in link.commits))
+        check_close(
+            link.close, link.commits, self.tip.position.standings, self.charter.spec, self._blob_sizes
+        )
+        await all_or_none(*(fetch(commit) for commit in link.commits))
         tip, self.state = await asyncio.to_thread(self._advance, link)
         self._moved_to(tip)
         self.trend = self.trend.after(link.close.round, round_loss(link.commits))

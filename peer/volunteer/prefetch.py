@@ -10,6 +10,7 @@ from barnraise.contract.records import Commit, blob_name
 from barnraise.core.errors import NetworkError, TrustError
 from barnraise.core.ids import Round, short
 from barnraise.core.signed import Signed
+from barnraise.runtime.peer_faults import BY_DATA
 from peer.timing import TIMING, Timing
 from peer.volunteer.blob_retention import BlobRetention
 from peer.volunteer.log_follower import AT_ONCE, LogFollower
@@ -72,7 +73,7 @@ class Prefetch:
         except NetworkError as error:
             log.debug("not prefetched: %s", error.problem)
             await asyncio.sleep(self.timing.retry)
-        except TrustError as error:
+        except (TrustError, *BY_DATA) as error:
             self._refused.add(signed.wire)
             self._unfinished.pop(signed.wire, None)
-            log.info("not taking a contribution of %s: %s", short(signed.signer), error.problem)
+            log.info("not taking a contribution of %s: %s", short(signed.signer), error)

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from barnraise.core.backoff import backoff_seconds, growing_seconds
 from barnraise.core.errors import BarnraiseError, DiskFull, StateError
+from barnraise.runtime.peer_faults import as_malformed
 from peer.timing import Timing
 from peer.volunteer.faults import Fate, fate_of
 
@@ -77,7 +78,8 @@ async def until_done(work: Callable[[], Awaitable[V]], timing: Timing) -> V:
     patience = Patience(timing)
     while True:
         try:
-            done = await work()
+            with as_malformed("following the run", log):
+                done = await work()
         except BarnraiseError as error:
             await patience.wait_out(error)
         else:

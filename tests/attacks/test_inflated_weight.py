@@ -18,7 +18,7 @@ from barnraise.contract.records import blob_name
 from barnraise.contract.sample_ranges import SampleRange
 from barnraise.contract.standing import Standing, standings_of
 from barnraise.contract.tip import genesis_tip
-from barnraise.core.errors import MalformedRecord, StateError
+from barnraise.core.errors import StateError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import PublicKey
 from barnraise.core.signed import sign
@@ -127,5 +127,5 @@ def test_a_round_of_suspended_keys_does_not_close(store: RunStore) -> None:
     check_candidate(close, run, None, parts.NOW, store.blob_sizes)
     two = run.charter.spec.round.model_copy(update={"min_contributions": 2})
     spec = run.charter.spec.model_copy(update={"round": two})
-    with pytest.raises(MalformedRecord):
-        check_close(close, commits, spec)
+    with pytest.raises(StateError):
+        check_close(close, commits, one_left, spec)

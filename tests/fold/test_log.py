@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from barnraise.contract.certificates import Authorities, certify, check_certificate
+from barnraise.contract.close_rules import fold_order
 from barnraise.contract.double_signing import contradict, open_proof, proof_of
 from barnraise.contract.log_entries import Delegation, NeedsNewer, Resume, parse_entry, vote_on
 from barnraise.contract.records import Commit
@@ -66,7 +67,8 @@ def contribute(owner: Identity, tip: Tip, seed: int) -> tuple[Signed[Commit], by
 
 def closed(tip: Tip, **other: object) -> tuple[Link, list[bytes]]:
     """A close that continues from `tip`, and its blobs."""
-    parts = [contribute(ADA, tip, 2 * tip.round + 1), contribute(BEN, tip, 2 * tip.round + 2)]
+    owners = sorted((ADA, BEN), key=lambda owner: fold_order(0, tip.round, owner.public))
+    parts = [contribute(owner, tip, 2 * tip.round + 1 + n) for n, owner in enumerate(owners)]
     place = {"epoch": tip.epoch, "height": tip.position.height} | other
     found = link([signed for signed, _ in parts], previous=tip.previous, **place)
     return found, [blob for _, blob in parts]

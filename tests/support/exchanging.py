@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.records import Commit, Head, blob_name
+from barnraise.contract.sample_ranges import SampleRange
 from barnraise.contract.tip import genesis_tip
 from barnraise.core.errors import BarnraiseError
 from barnraise.core.ids import BlobHash, Millis, PublicKey
@@ -124,7 +125,8 @@ class Peer:
         return head_of(self.store)
 
     async def publish(self, seed: int = 1) -> Signed[Commit]:
-        update = Update(parts.tensors(seed, scale=0.01), tokens=64, samples=4, loss=2.5)
+        drawn = (SampleRange(round=0, start=0, count=4),)
+        update = Update(parts.tensors(seed, scale=0.01), tokens=64, samples=4, loss=2.5, ranges=drawn)
         self.lifecycle.advance(ContributionEvent.TAKE)
         self.exchange.publish(update, parts.admission(parts.ADA))
         await self.exchange.finish()

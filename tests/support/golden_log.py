@@ -8,6 +8,7 @@ It needs no more than the pure part of Barnraise, so it runs on an emulated ARM 
 
 from __future__ import annotations
 
+import functools
 import json
 import platform
 import sys
@@ -18,13 +19,15 @@ from pathlib import Path
 from barnraise.contract.archive import CHARTER, contribution_path, entry_path
 from barnraise.contract.certificates import Certificate
 from barnraise.contract.charter import Charter
+from barnraise.contract.close_rules import fold_order
 from barnraise.contract.log_entries import certificate_in
 from barnraise.contract.pieces import pieces_hash
 from barnraise.contract.records import blob_name
 from barnraise.contract.spec import AdamW, RunSpec, Sgd
 from barnraise.contract.state import Layout, TrainState
 from barnraise.contract.tip import genesis_tip
-from barnraise.core.ids import BlobHash, blob_hash
+from barnraise.core.identity import Identity
+from barnraise.core.ids import BlobHash, Round, blob_hash
 from barnraise.core.signed import open_signed, sign
 from barnraise.fold.adapter_init import initial_adapter
 from barnraise.fold.codec import encode_in_place
@@ -93,7 +96,8 @@ def build(spec: RunSpec, rounds: int = ROUNDS) -> Log:
     certificate: Certificate | None = None
     for round in range(rounds):
         commits, sent = [], []
-        for number, owner in enumerate((parts.ADA, parts.BEN)):
+        place = functools.partial(_place, spec, round)
+        for number, owner in enumerate(sorted((parts.ADA, parts.BEN), key=place)):
             louder = 8 * number if spec.aggregate == "clipped_mean" else 0
             update = parts.integers(2 * round + number, THIRDS // max(1, louder), LAYOUT)
             blob = bytes(encode_in_place(spec.codec, update, LAYOUT))
@@ -110,6 +114,10 @@ def build(spec: RunSpec, rounds: int = ROUNDS) -> Log:
         blobs.append(sent)
     assert certificate is not None
     return Log(sign(parts.AUTHORITY, charter).wire, closes, certificate, blobs)
+
+
+def _place(spec: RunSpec, round: int, owner: Identity) -> bytes:
+    return fold_order(spec.seed, Round(round), owner.public)
 
 
 def come_to(log: Log) -> list[str]:

@@ -14,7 +14,9 @@ from barnraise.contract.field_types import MAX_EMBEDDED_BYTES, total
 from barnraise.contract.log_entries import Close
 from barnraise.contract.records import Commit
 from barnraise.contract.spec import RunSpec
-from barnraise.core.errors import BadSignature, MalformedRecord
+from barnraise.contract.standing import Standings
+from barnraise.contract.weights import check_weights
+from barnraise.core.errors import BadSignature, MalformedRecord, StateError
 from barnraise.core.ids import PublicKey, Round, short
 from barnraise.core.signed import open_text
 
@@ -44,28 +46,36 @@ def open_commits(close: Close) -> tuple[Commit, ...]:
     return tuple(commits)
 
 
-def check_close(close: Close, commits: Sequence[Commit], spec: RunSpec, blob_sizes: range = ANY_SIZE) -> None:
-    """Raises MalformedRecord unless an honest coordinator could have closed the round so.
+def check_close(
+    close: Close,
+    commits: Sequence[Commit],
+    standings: Standings,
+    spec: RunSpec,
+    blob_sizes: range = ANY_SIZE,
+) -> None:
+    """Raises StateError unless an honest coordinator could have closed the round so.
 
-    commits: those of the close, opened. blob_sizes: bytes that a contribution to the run can have.
+    commits: those of the close, opened. standings: in force in the round. blob_sizes: bytes that a
+    contribution to the run can have. Whether commits came in time, and their admissions, are the closers' to
+    say.
     """
     least, most = spec.round.min_contributions, spec.round.max_contributions
     weighty = sum(weight > 0 for weight in close.weights)
     if weighty < least or len(commits) > most:
-        raise _refused(close, f"lists {weighty} contributions, where {least} to {most} are folded")
+        raise _unsound(close, f"lists {weighty} contributions, where {least} to {most} are folded")
     places = [fold_order(spec.seed, Round(close.round), PublicKey(commit.owner)) for commit in commits]
     if places != sorted(places):
-        raise _refused(close, "lists its contributions in another order")
+        raise _unsound(close, "lists its contributions in another order")
     for commit in commits:
+        owner, length = PublicKey(commit.owner), spec.data.sequence_length
+        if standings.bans(owner):
+            raise _unsound(close, f"lists {short(owner)}, which the log bans")
         found = commit_misfit(
-            commit,
-            round=close.round,
-            base=close.base_state,
-            blob_sizes=blob_sizes,
-            sequence_length=spec.data.sequence_length,
+            commit, round=close.round, base=close.base_state, blob_sizes=blob_sizes, sequence_length=length
         )
         if found is not None:
-            raise _refused(close, f"lists {short(commit.owner)}, which does not fit: {type(found).__name__}")
+            raise _unsound(close, f"lists {short(owner)}, which does not fit: {type(found).__name__}")
+    check_weights(close, commits, standings, spec.trust)
 
 
 def fold_order(seed: int, round: Round, owner: PublicKey) -> bytes:
@@ -81,5 +91,11 @@ def tokens_after(before: int, commits: Iterable[Commit]) -> int:
 def _refused(close: Close, why: str) -> MalformedRecord:
     return MalformedRecord(
         f"the close of round {close.round} {why}",
-        fix="It is not folded. If this repeats, report it to the run's maintainer.",
+        fix="It is dropped. If this repeats, report it to the run's maintainer.",
+    )
+
+
+def _unsound(close: Close, why: str) -> StateError:
+    return StateError(
+        f"the close of round {close.round} {why}", fix="It is not folded. Ask the run's maintainer."
     )

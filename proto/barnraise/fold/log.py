@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from barnraise.contract.certificates import Authorities, Certificate, check_certificate
 from barnraise.contract.charter import Charter
-from barnraise.contract.close_rules import open_commits
+from barnraise.contract.close_rules import check_close, open_commits
 from barnraise.contract.double_signing import Certified
 from barnraise.contract.log_entries import (
     Close,
@@ -25,7 +25,7 @@ from barnraise.contract.records import Commit
 from barnraise.contract.run_keys import generation_of
 from barnraise.contract.state import Layout, TrainState
 from barnraise.contract.tip import Position, Tip, check_rollback, check_succession
-from barnraise.contract.weights import check_weights, weigh_commits
+from barnraise.contract.weights import weigh_commits
 from barnraise.core.errors import MalformedBlob, MalformedRecord, NewerVersion, StateError
 from barnraise.core.ids import BlobHash, PublicKey, blob_hash, short
 from barnraise.fold.aggregators import Contribution
@@ -106,23 +106,12 @@ def check_step(position: Position, step: Step | Unreadable, charter: Charter) ->
         raise NewerVersion(f"the run's log at round {common_fields(step.entry).round}", step.entry.release)
     check_follows(position, step.entry)
     if isinstance(step, Link):
-        check_weights(step.close, step.commits, position.standings, charter.spec.trust)
+        check_close(step.close, step.commits, position.standings, charter.spec)
     if isinstance(step.entry, Succession):
         check_succession(position, step.entry, charter.authority_key)
     if isinstance(step.entry, Rollback):
         check_rollback(position, step.entry)
-    if isinstance(step, Link):
-        _check_owners(position, step)
     return step
-
-
-def _check_owners(position: Position, link: Link) -> None:
-    for commit in link.commits:
-        if position.standings.bans(PublicKey(commit.owner)):
-            raise StateError(
-                f"the close of round {link.close.round} lists {short(commit.owner)}, which the log bans",
-                fix="It is not folded. Ask the run's maintainer.",
-            )
 
 
 def check_follows(position: Position, entry: Entry) -> None:

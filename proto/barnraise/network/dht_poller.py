@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from random import Random
@@ -13,6 +14,9 @@ from barnraise.core.ids import Millis
 from barnraise.core.signed import Signed
 from barnraise.network.gossip_policy import poll_interval
 from barnraise.network.timing import TIMING, Timing
+from barnraise.runtime.peer_faults import PeerFaults
+
+log = logging.getLogger("barnraise.swarm")
 
 Lookup = Callable[[str, bool], Awaitable[list[Signed[Record]]]]
 """The DHT's entry at a key: its records, each checked. If true, the newest of all nodes that keep the
@@ -40,6 +44,7 @@ class DhtPoller:
         self._look_up, self._receive, self._clock = look_up, receive, clock
         self._random, self._timing = random, timing
         self._polls: dict[str, _Poll] = {}
+        self._faults = PeerFaults(log)
 
     async def poll(
         self, key: str, *, readers: int, records: int, newest: bool = True, name: str = ""
@@ -87,5 +92,7 @@ class DhtPoller:
         return Millis(self._clock() + round(1000 * seconds * self._random.uniform(0.75, 1.25)))
 
     async def _run(self, key: str, newest: bool) -> None:
-        for signed in await self._look_up(key, newest):
-            self._receive(signed)
+        with self._faults.contain("a poll of the DHT"):
+            for signed in await self._look_up(key, newest):
+                with self._faults.contain("a record of the DHT", signed.signer):
+                    self._receive(signed)

@@ -33,6 +33,7 @@ from barnraise.network.stream_limits import StreamLimits, message_rates
 from barnraise.network.streams import OpenStream, end_stream
 from barnraise.network.timing import TIMING, Timing
 from barnraise.runtime.machine_clocks import elapsed_ms
+from barnraise.runtime.peer_faults import BY_DATA
 
 log = logging.getLogger("barnraise.swarm")
 
@@ -144,6 +145,10 @@ class Gossip:
             log.debug("%s sent %s", peer, error.problem)
         except CoordinatorDoesNotFit as error:
             self._note_misfit(error)
+        except BY_DATA as error:
+            log.error(
+                "%s sent a record on which this program fails: please report this", peer, exc_info=error
+            )
         except (OSError, EOFError, asyncio.TimeoutError) as error:
             log.debug("a gossip stream of %s ended early: %s", peer, error)
         finally:

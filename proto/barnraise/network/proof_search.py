@@ -18,6 +18,7 @@ from barnraise.core.ids import BlobHash, PublicKey
 from barnraise.core.recent import Recent
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
+from barnraise.runtime.peer_faults import BY_DATA
 
 log = logging.getLogger("barnraise.swarm")
 
@@ -74,8 +75,8 @@ class ProofSearch:
             payload = await asyncio.to_thread(self.blobs.get, name)
             proof = open_proof_of_any(payload, run=self.charter.run, known=known)
             await asyncio.to_thread(self.keep, proof)
-        except TrustError as error:
-            log.debug("%s names no proof: %s", owner[:8], error.problem)
+        except (TrustError, *BY_DATA) as error:
+            log.debug("%s names no proof: %s", owner[:8], error)
             self._refused.add(owner)
         except (BarnraiseError, FileNotFoundError) as error:
             log.debug("the proof of %s is not here yet: %s", owner[:8], error)

@@ -26,6 +26,15 @@ async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -
     return True
 
 
+async def all_or_none(*works: Coroutine[Any, Any, None]) -> None:
+    """Do `works` in parallel; where one fails, cancel the others, and raise its error."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        await end_all(tasks)
+
+
 async def end(task: asyncio.Task[None]) -> None:
     """Cancel `task` and wait for its end. Raises what it raised."""
     await end_all([task])
