@@ -188,6 +188,11 @@ def _skipped(reason: volunteer.StepSkipped) -> str:
     text = f"{reason.problem}: skipped that {times}"
     if reason.resets == 0:
         return text
+    if reason.good is not None:
+        return (
+            f"{text}; the run's state is to blame, not this machine or the learning rate: training goes on"
+            f" from the last good one, of round {reason.good}"
+        )
     again = "" if reason.resets == 1 else f", {reason.resets} times in a row: check this machine's memory"
     return f"{text}; training starts again from the run's state{again}"
 

@@ -21,6 +21,12 @@ MAX_SKIPPED = 5
 """Steps skipped in a row after which the local parameters or moments are at fault, and not a batch."""
 
 
+@dataclass(frozen=True)
+class _GoodState:
+    round: Round
+    state: TrainState
+
+
 @dataclass
 class LocalTraining:
     """Slow and synchronous: called in a thread, one call at a time."""
@@ -43,7 +49,13 @@ class LocalTraining:
     _skipped: int = 0
     _skipped_in_a_row: int = 0
     _resets: int = 0
-    """How often in a row training started again from the run's state."""
+    """How often in a row training started again from a state of the run."""
+    _works: bool = False
+    """Whether a step from the run's state succeeded."""
+    _good: _GoodState | None = None
+    """The last state from which one did, until one does from the run's."""
+    _blamed: bool = False
+    """Whether training started again from it."""
 
     def start(self) -> None:
         """Load the state into the model."""
@@ -64,6 +76,8 @@ class LocalTraining:
         except NotFinite as error:
             return self._skip(error)
         self._skipped_in_a_row = self._resets = 0
+        if not self._blamed:
+            self._works, self._good = True, None
         self.loss = result.loss
         self.steps += 1
         return result.tokens
@@ -73,13 +87,19 @@ class LocalTraining:
         self._skipped_in_a_row += 1
         if self._skipped_in_a_row % MAX_SKIPPED == 0:
             self._resets += 1
-            self._reset()
-        return StepSkipped(error.problem, self._skipped, self._resets)
+            # After the run's state without local work and moments only the state is left to blame.
+            self._reset(blame=self._resets % 2 == 0)
+        good = self._good.round if self._blamed and self._good is not None else None
+        return StepSkipped(error.problem, self._skipped, self._resets, good)
 
-    def _reset(self) -> None:
-        """Drop the local work and the inner optimizer's moments, which may be what is not finite."""
-        passed = self.samples
-        self.trainer.load(self.state)
+    def _reset(self, *, blame: bool = False) -> None:
+        """Drop the local work and the inner optimizer's moments, which may be what is not finite.
+
+        blame: start from the last state that worked, where there is one. What is sent then leads back to it.
+        """
+        passed, good = self.samples, self._good
+        self._blamed = blame and good is not None
+        self.trainer.load(good.state if blame and good is not None else self.state)
         self.trainer.forget_inner()
         self._passed, self.steps, self._taken_at, self._drawn = passed, 0, {}, ()
 
@@ -155,4 +175,7 @@ class LocalTraining:
             self.steps = 0  # `round.steps` are for each round, and this one closed without us
         self.lifecycle.advance(ContributionEvent.REBASE)
         self._taken_at, self._passed = {}, 0
+        if self._works:
+            self._good = _GoodState(self.tip.round, self.state)
+        self._works = self._blamed = False
         self.tip, self.state = tip, state

@@ -32,6 +32,8 @@ class StepSkipped(Reason):
     """Steps skipped since the program started, this one included."""
     resets: int
     """How often in a row training went back to the run's state; 0 before the first."""
+    good: Round | None = None
+    """The round of the state from which training goes on, where the run's state is to blame."""
 
 
 # Train

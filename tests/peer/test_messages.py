@@ -48,6 +48,11 @@ VOLUNTEER: list[tuple[volunteer.ActionReason | Advice | volunteer.Notice, str]] 
         "the gradient is no number: skipped that step, 5 so far; training starts again from the run's state",
     ),
     (
+        volunteer.StepSkipped("the gradient is no number", 10, 2, Round(7)),
+        "the gradient is no number: skipped that step, 10 so far; the run's state is to blame, not this"
+        " machine or the learning rate: training goes on from the last good one, of round 7",
+    ),
+    (
         volunteer.StepSkipped("the gradient is no number", 10, 2),
         "the gradient is no number: skipped that step, 10 so far; training starts again from the run's state,"
         " 2 times in a row: check this machine's memory",

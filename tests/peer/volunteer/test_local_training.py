@@ -14,6 +14,7 @@ from barnraise.contract.state import Array, TrainState
 from barnraise.core.errors import NotFinite, StateError
 from barnraise.fold.codec import Decoder, encode_in_place
 from peer.training.trainer import Update
+from peer.volunteer.contribution_state import ContributionEvent
 from peer.volunteer.local_training import LocalTraining
 from peer.volunteer.reasons import StepSkipped
 from tests.support import parts
@@ -21,8 +22,10 @@ from tests.support.tiny import make_tiny_model, tiny_samples
 from tests.support.training import (
     MARGIN,
     Method,
+    folded,
     moves,
     rebase,
+    settle,
     step,
     tip,
     training_of,
@@ -311,3 +314,53 @@ def test_an_update_that_is_not_finite_is_not_taken(training: LocalTraining) -> N
         training.take()
     assert not training.lifecycle.taken
     same(training.trainer.params(), dict(training.state.params))
+
+
+def poisoned(training: LocalTraining) -> TrainState:
+    """A next state whose losses are not finite."""
+    params = {name: np.full_like(array, 1e30) for name, array in training.state.params.items()}
+    return TrainState(params, {}, training.state.step + 1)
+
+
+def fails(training: LocalTraining, times: int) -> list[StepSkipped]:
+    found = [training.step(tiny_samples(2)) for _ in range(times)]
+    return [skipped for skipped in found if isinstance(skipped, StepSkipped)]
+
+
+def test_a_state_that_cannot_be_trained_is_blamed_and_the_last_good_one_is_taken(
+    training: LocalTraining,
+) -> None:
+    step(training, 1)
+    good = training.state
+    training.take()
+    settle(training, ContributionEvent.LIST)
+    after = poisoned(training)
+    training.rebase(tip(after), after)
+    skipped = fails(training, 10)
+    assert [each.good for each in skipped] == [None] * 9 + [0]
+    same(training.trainer.params(), dict(good.params))
+    step(training, 2)
+    update = training.take()
+    assert all(bool((array > 0.9e30).all()) for array in update.tensors.values()), "it leads back"
+    settle(training, ContributionEvent.LIST)
+    healed = folded(training)
+    training.rebase(tip(healed), healed)
+    same(training.trainer.params(), dict(healed.params))
+
+
+def test_a_machine_that_fails_at_the_good_state_too_blames_no_state_for_long(
+    training: LocalTraining,
+) -> None:
+    step(training, 1)
+    training.take()
+    rebase(training)
+    next(iter(training.trainer._model.params.values())).register_hook(lambda each: each * float("nan"))
+    found = [each.good for each in fails(training, 20)]
+    assert found == [None] * 9 + [0] * 5 + [None] * 5 + [0]
+    assert [each.resets for each in fails(training, 5)] == [4, 4, 4, 4, 5]
+
+
+def test_without_an_earlier_state_that_worked_none_is_blamed(training: LocalTraining) -> None:
+    after = poisoned(training)
+    training.rebase(tip(after), after)
+    assert [each.good for each in fails(training, 15)] == [None] * 15
