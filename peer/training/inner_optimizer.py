@@ -23,7 +23,7 @@ from peer.training.local_model import LocalModel
 OptimizerState = Mapping[str, npt.NDArray[Any]]
 """An inner optimizer's state as plain arrays, for a safetensors file."""
 
-_STEPS = "steps"
+STEPS = "steps"
 _ADAMW, _MUON = ("exp_avg", "exp_avg_sq"), ("momentum_buffer",)
 """The state of each optimizer per tensor, by torch's names."""
 
@@ -67,7 +67,7 @@ class InnerOptimizer:
 
         On a CPU these are the optimizer's own arrays: save them before the next step.
         """
-        saved: dict[str, npt.NDArray[Any]] = {_STEPS: np.array([self._steps], np.int64)}
+        saved: dict[str, npt.NDArray[Any]] = {STEPS: np.array([self._steps], np.int64)}
         for name, kind, state in self._states():
             if kind in state:
                 saved[f"{kind}/{name}"] = _shared(state[kind])
@@ -75,11 +75,11 @@ class InnerOptimizer:
 
     def restore(self, saved: OptimizerState) -> None:
         """Restore an exported state. Raises StateError if it is not of this model and optimizer."""
-        steps = int(saved[_STEPS][0]) if _STEPS in saved and saved[_STEPS].size == 1 else 0
+        steps = int(saved[STEPS][0]) if STEPS in saved and saved[STEPS].size == 1 else 0
         shapes = dict(self._layout)
         expected = {f"{kind}/{name}": shapes[name] for name, kind, _ in self._states() if steps}
-        found = {name: tuple(array.shape) for name, array in saved.items() if name != _STEPS}
-        if found != expected or _STEPS not in saved or steps < 0:
+        found = {name: tuple(array.shape) for name, array in saved.items() if name != STEPS}
+        if found != expected or STEPS not in saved or steps < 0:
             raise StateError(
                 "the saved inner optimizer does not belong to this run's model",
                 fix="Remove it; the optimizer then starts from zero, which costs a few steps.",

@@ -22,7 +22,7 @@ from barnraise.rehearsal.isolation import Isolated
 from barnraise.rehearsal.outcomes import Fault
 from barnraise.rehearsal.samples import RehearsalSamples
 from peer.training.device import Device, device_failures
-from peer.training.inner_optimizer import OptimizerState
+from peer.training.inner_optimizer import STEPS, OptimizerState
 from peer.training.local_model import LocalModel
 from peer.training.methods import method_for
 from peer.training.rehearsal import rehearse
@@ -195,9 +195,13 @@ class Trainer:
         loss = self._model.loss(samples)
         return StepResult(loss.total / max(1, loss.tokens), loss.tokens)
 
-    def export_inner(self) -> dict[str, npt.NDArray[Any]]:
-        """The inner optimizer's state as plain arrays, for a safetensors file."""
-        return self._method.export_inner()
+    def export_inner(self, *, fresh: bool = False) -> dict[str, npt.NDArray[Any]]:
+        """The inner optimizer's state as plain arrays, for a safetensors file.
+
+        fresh: as before its first step.
+        """
+        saved = self._method.export_inner()
+        return {name: np.zeros_like(saved[name]) for name in saved if name == STEPS} if fresh else saved
 
     def import_inner(self, saved: OptimizerState) -> None:
         """Restore an exported inner optimizer. Raises StateError if it is not of this run."""

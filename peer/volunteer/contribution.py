@@ -9,6 +9,7 @@ missed its close goes into the residual.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -236,6 +237,16 @@ class ContributionStore:
             self._is_saved = False
             self._save_contribution(self.pending)
         return void
+
+    def drop_void(self, folds: Callable[[int], bool]) -> None:
+        """Drop what a rollback made void, and all that is owed from there. Raises DiskFull.
+
+        folds: whether a round's contributions are in the run's state. A pending contribution is settled.
+        """
+        self.residual, self._missed = {}, None
+        self._folded = {round: name for round, name in self._folded.items() if folds(round)}
+        self._before_start = {round: name for round, name in self._before_start.items() if folds(round)}
+        self._save_contribution(self.pending)
 
     def _voidable(self) -> tuple[tuple[Round, BlobHash], ...]:
         return tuple(sorted({**self._before_start, **self._folded}.items()))

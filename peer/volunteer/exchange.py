@@ -10,7 +10,7 @@ from typing import Any
 
 from barnraise.contract.divergence import LossTrend
 from barnraise.contract.double_signing import DoubleSigned
-from barnraise.contract.log_entries import Resume
+from barnraise.contract.log_entries import Close, Resume, Rollback
 from barnraise.contract.records import Commit, Head, Presence, blob_name
 from barnraise.contract.rounds import seconds_between
 from barnraise.contract.standing import Standings
@@ -19,7 +19,7 @@ from barnraise.contract.tip import Tip
 from barnraise.core.errors import BarnraiseError, MachineError, StateError
 from barnraise.core.ids import BlobHash, Millis, Round
 from barnraise.fold.codec import Decoder
-from barnraise.fold.log import Link, Step
+from barnraise.fold.log import Link, Step, place_after
 from barnraise.fold.log_walk import Continues, Differs, IsVoid
 from barnraise.network.proof_search import ProofSearch
 from barnraise.network.swarm import Swarm
@@ -190,13 +190,13 @@ class Exchange:
         pending = self._pending_in(tip.round)
         return pending is None or await self.swarm.wait_served(blob_name(pending), self.timing.goodbye)
 
-    async def save(self) -> None:
-        """Save all that a restart needs. Raises DiskFull."""
+    async def save(self, *, fresh: bool = False) -> None:
+        """Save all that a restart needs. fresh: without the inner optimizer's moments. Raises DiskFull."""
         # A step may run: the saved moments are then of two consecutive steps, which does no harm.
         follower, now = self.follower, self.awake()
         saved = self._inner_saved
-        due = saved is None or seconds_between(saved, now) >= self.timing.save_inner
-        inner = self.trainer.export_inner() if due else Unchanged()
+        due = fresh or saved is None or seconds_between(saved, now) >= self.timing.save_inner
+        inner = self.trainer.export_inner(fresh=fresh) if due else Unchanged()
         await asyncio.to_thread(self.store.save, follower.tip, follower.state, inner, follower.newest)
         if due:
             self._inner_saved = now
@@ -236,7 +236,7 @@ class Exchange:
         self.retention.expect(name)
 
     async def _catch_up(self, head: Head, from_checkpoint: bool) -> None:
-        follower = self.follower
+        follower, before = self.follower, self.follower.tip.round
         match await follower.walk(head):
             case Continues(steps):
                 await self._continue(head, steps, from_checkpoint)
@@ -250,14 +250,20 @@ class Exchange:
                 await asyncio.to_thread(self.store.settle, follower.layout, None)
                 await self._take_checkpoint(head)
         self.timer.folded(self.awake())
-        await self.save()
+        rolled_back = not follower.tip.position.folds(before)
+        if rolled_back:
+            log.warning("the run was rolled back: what we trained for round %d is dropped", before)
+            await asyncio.to_thread(self.store.drop_void, follower.tip.position.folds)
+        await self.save(fresh=rolled_back)
 
     async def _continue(self, head: Head, steps: Sequence[Step], from_checkpoint: bool) -> None:
-        links = [step for step in steps if isinstance(step, Link)]
-        if links or from_checkpoint:
-            await asyncio.to_thread(self.store.settle, self.follower.layout, links[0] if links else None)
+        here = self.follower.tip
+        ends = [step for step in steps if isinstance(step.entry, Close | Rollback)]
+        if ends or from_checkpoint:
+            link = ends[0] if ends and isinstance(ends[0], Link) else None
+            await asyncio.to_thread(self.store.settle, self.follower.layout, link)
         try:
-            if from_checkpoint:
+            if from_checkpoint or place_after(here.position, steps).is_void(here.round):
                 await self._fold_from_checkpoint(head)
             else:
                 await self._pass(steps, head)
@@ -272,8 +278,11 @@ class Exchange:
             await self._pass(walked.steps, head)
 
     async def _pass(self, steps: Sequence[Step], head: Head) -> None:
+        end = place_after(self.follower.tip.position, steps)
         for step in steps:
-            if isinstance(step, Link):
+            if not end.has_effect(step.entry):
+                self.follower.skip(step)
+            elif isinstance(step, Link):
                 standings = self.follower.tip.position.standings
                 await self.follower.fold(step)
                 self.weight = self._own_weight(step, standings) or self.weight

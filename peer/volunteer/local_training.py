@@ -159,9 +159,14 @@ class LocalTraining:
         """Move to a newer state, and keep the work that no close lists.
 
         The delta rule: local ← state + (local − local when the contribution was taken), and minus the
-        contribution if it `missed` its close. Raises StateError if `state` does not have this run's tensors.
+        contribution if it `missed` its close. Where a rollback made our round void, local ← state, and the
+        inner optimizer starts again. Raises StateError if `state` does not have this run's tensors.
         """
-        if missed is not None:
+        if not tip.position.folds(self.tip.round):
+            self.trainer.load(state)
+            self.trainer.forget_inner()
+            self._drawn, self.steps = (), 0
+        elif missed is not None:
             before = self._taken_at or self.trainer.params()
             for name, array in before.items():
                 array += missed.tensor(name)

@@ -24,7 +24,7 @@ from barnraise.core.errors import MalformedBlob, Unreachable
 from barnraise.core.ids import BlobHash, PublicKey, short
 from barnraise.core.signed import Signed
 from barnraise.fold.codec import blob_sizes
-from barnraise.fold.log import Amendment, Link, Step, advance, amended, certified, check_blob
+from barnraise.fold.log import Amendment, Link, Step, advance, amended, certified, check_blob, skipped
 from barnraise.fold.log_walk import Place, Walk, walk
 from barnraise.models.checkpoint_files import read_state, read_tip
 from barnraise.models.trainable import initial_state
@@ -125,6 +125,11 @@ class LogFollower:
         """Pass an entry that folds nothing. Raises BadSignature, StateError."""
         self._moved_to(amended(self.tip, amendment, self.charter))
         self._passed(amendment)
+
+    def skip(self, step: Step) -> None:
+        """Pass a step that a later rollback made void. Raises BadSignature, StateError."""
+        self._moved_to(skipped(self.tip, step, self.charter))
+        self._passed(step)
 
     async def fold(self, link: Link) -> None:
         """Fetch a link's blobs and fold it. Raises Unreachable, StateError, MalformedBlob."""

@@ -64,8 +64,8 @@ class Swarm(FakeSwarm):
 class Inner:
     """A trainer that has only an inner optimizer."""
 
-    def export_inner(self) -> dict[str, npt.NDArray[Any]]:
-        return {"steps": np.array([3], np.int64)}
+    def export_inner(self, *, fresh: bool = False) -> dict[str, npt.NDArray[Any]]:
+        return {"steps": np.array([0 if fresh else 3], np.int64)}
 
 
 @dataclass
