@@ -75,6 +75,8 @@ class ArchiveContent:
     """None while none is published."""
     mirrors: Sequence[str] = ()
     """Addresses of other servers with a copy."""
+    void: tuple[tuple[int, int], ...] = ()
+    """As in `Position`."""
 
     @classmethod
     def of(cls, state: RunState, mirrors: Sequence[str]) -> ArchiveContent:
@@ -86,10 +88,11 @@ class ArchiveContent:
             closed=state.round,
             contributions=state.history.blobs,
             replay_from=state.replay_from,
-            checkpoints={round: state.checkpoints[round] for round in sorted(state.published)},
+            checkpoints={round: state.checkpoints[round] for round in state.in_force(state.published)},
             shown=state.shown,
             promotion=state.promotion(),
             mirrors=mirrors,
+            void=state.position.void,
         )
 
 
@@ -181,6 +184,7 @@ class ArchiveWriter:
                 kind="dataset" if form == "data" else "model",
                 form=form,
                 revisions=self._revisions(form, content),
+                void=content.void if form in _OF_ROUNDS else (),
             )
             for form in ("trained", "merged", "gguf", "base", "data")
         ]

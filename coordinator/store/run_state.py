@@ -163,19 +163,19 @@ class RunState:
     @property
     def newest_checkpoint(self) -> Signed[Manifest]:
         """Raises ValueError before the first checkpoint is written, and where a restart lost all."""
-        return self.checkpoints[max(self._in_force(self.checkpoints))]
+        return self.checkpoints[max(self.in_force(self.checkpoints))]
 
     @property
     def unpublished(self) -> list[int]:
         """Rounds of the checkpoints that wait for their evaluation, oldest first."""
-        return self._in_force(self.checkpoints.keys() - self.published)
+        return self.in_force(self.checkpoints.keys() - self.published)
 
     @property
     def unevaluated(self) -> list[int]:
         """Rounds of the published checkpoints without a held-out loss, oldest first."""
-        return [round for round in self._in_force(self.published) if self.held_out(round) is None]
+        return [round for round in self.in_force(self.published) if self.held_out(round) is None]
 
-    def _in_force(self, rounds: Iterable[int]) -> list[int]:
+    def in_force(self, rounds: Iterable[int]) -> list[int]:
         """Without those whose states a rollback made void, sorted."""
         return [round for round in sorted(rounds) if not self.position.is_void(round)]
 
@@ -185,7 +185,7 @@ class RunState:
 
     def promotion(self) -> Promotion | None:
         """Which checkpoints are `main`, `best` and `latest`; None before the first is published."""
-        found = ((round, self.held_out(round)) for round in self._in_force(self.published))
+        found = ((round, self.held_out(round)) for round in self.in_force(self.published))
         losses = {round: held_out.loss if held_out else None for round, held_out in found}
         within = self.spec.checkpoint.promote_within
         return promote(losses, within, self.trend.good_until) if losses else None
@@ -241,14 +241,14 @@ class RunState:
     def next_replay_from(self) -> int:
         """Where `replay_from` moves to keep the contributions within the spec's limit."""
         sizes, limit = self.history.sizes(), self.spec.checkpoint.log_gigabytes * 1e9
-        shown, latest = self._in_force(self.published), self.round - self.spec.checkpoint.rollback_rounds
+        shown, latest = self.in_force(self.published), self.round - self.spec.checkpoint.rollback_rounds
         return replay_start(self.replay_from, sizes, shown, limit=limit, latest=latest)
 
     def outdated_checkpoints(self) -> tuple[int, ...]:
         """Rounds of the checkpoints to drop: those that the spec does not keep and nothing needs."""
         named = (promotion.main, promotion.best) if (promotion := self.promotion()) else ()
         needed = {round for round in (*named, self.replay_from, self.evaluating) if round is not None}
-        kept = self._in_force(self.checkpoints)
+        kept = self.in_force(self.checkpoints)
         void = self.checkpoints.keys() - {*kept, self.evaluating}
         return (*sorted(void), *outdated(kept, self.spec.checkpoint.keep, needed))
 

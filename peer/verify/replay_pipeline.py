@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from barnraise.contract.archive import ArchiveIndex
 from barnraise.contract.manifest import Manifest
 from barnraise.contract.records import Commit
+from barnraise.contract.standing import NONE
+from barnraise.contract.tip import Position
 from barnraise.fold.codec import Decoder
 from barnraise.fold.log import Amendment, Link, Step, Unreadable
 from barnraise.fold.replay import Difference, Replay, RoundReader
@@ -51,17 +53,18 @@ async def replay_rounds(
     display: VerifyDisplay,
     clock: Callable[[], float],
 ) -> Replayed | Difference:
-    """Advance `replay` to the checkpoint `until`. clock: seconds.
+    """Advance `replay` to the checkpoint `until`. Rounds that it says are void are passed over, unread.
 
-    Raises Unreachable, DiskFull, NewerVersion.
+    clock: seconds. Raises Unreachable, DiskFull, NewerVersion.
     """
     first, began, closed = replay.tip.position, clock(), list[int]()
+    end, heights = until.tip(NONE).position, range(first.height, until.height)
     reader = EntryReader(archive_reader, index, RoundReader(replay.charter, replay.state.layout))
-    async with aclosing(_in_order(archive_reader, reader, range(first.height, until.height))) as entries:
+    async with aclosing(_in_order(archive_reader, reader, heights, end)) as entries:
         async for found in entries:
             if isinstance(found, Difference):
                 return found
-            passed = await asyncio.to_thread(_passed, replay, found)
+            passed = await asyncio.to_thread(_passed, replay, found, end)
             if isinstance(passed, Difference):
                 return passed
             replay = passed
@@ -73,8 +76,10 @@ async def replay_rounds(
     return Replayed(replay, training)
 
 
-def _passed(replay: Replay, ready: _Ready) -> Replay | Difference:
+def _passed(replay: Replay, ready: _Ready, end: Position) -> Replay | Difference:
     match replay.check(ready.step):
+        case Link() | Amendment() as step if not end.has_effect(step.entry):
+            return replay.skip(step)
         case Link() as link:
             return replay.fold(link, ready.contributions)
         case Amendment() as amendment:
@@ -84,13 +89,13 @@ def _passed(replay: Replay, ready: _Ready) -> Replay | Difference:
 
 
 async def _in_order(
-    archive_reader: ArchiveReader, reader: EntryReader, heights: range
+    archive_reader: ArchiveReader, reader: EntryReader, heights: range, end: Position
 ) -> AsyncGenerator[_Ready | Difference, None]:
     gate = asyncio.Semaphore(PARALLEL)
     ahead: deque[asyncio.Task[_Ready | Difference]] = deque()
     try:
         for height in heights:
-            ahead.append(asyncio.create_task(_prepare(archive_reader, reader, height, gate)))
+            ahead.append(asyncio.create_task(_prepare(archive_reader, reader, height, gate, end)))
             if len(ahead) > AHEAD:
                 yield await ahead.popleft()
         while ahead:
@@ -101,12 +106,12 @@ async def _in_order(
 
 
 async def _prepare(
-    archive_reader: ArchiveReader, reader: EntryReader, height: int, gate: asyncio.Semaphore
+    archive_reader: ArchiveReader, reader: EntryReader, height: int, gate: asyncio.Semaphore, end: Position
 ) -> _Ready | Difference:
     step = await reader.step(height)
     if isinstance(step, Difference):
         return step
-    if not isinstance(step, Link):
+    if not isinstance(step, Link) or not end.has_effect(step.entry):
         return _Ready(step)
     fetching = [asyncio.create_task(_fetch(archive_reader, commit, gate)) for commit in step.commits]
     try:

@@ -23,7 +23,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from barnraise.contract.certificates import Certificate
 from barnraise.contract.charter import Charter
-from barnraise.contract.field_types import Epoch, Height
+from barnraise.contract.field_types import Epoch, Height, Void
 from barnraise.contract.manifest import Form
 from barnraise.contract.spec import Lora
 from barnraise.core.errors import MalformedRecord, UserError
@@ -79,6 +79,8 @@ class Repo(Strict):
     form: Form
     revisions: tuple[Revision, ...]
     """Oldest first."""
+    void: Void = ()
+    """As in `barnraise.contract.tip.Position`: no revision is of a state that a rollback made void."""
 
 
 class Segment(Strict):
@@ -197,12 +199,23 @@ def find_revision(repo: Repo, wanted: str) -> Revision:
     for revision in reversed(repo.revisions):
         if name in revision.names or (len(wanted) >= 7 and revision.manifest.startswith(wanted)):
             return revision
+    if match:
+        _check_in_force(repo, int(match[1]))
     rounds = [revision.round for revision in repo.revisions]
     have = ", ".join(map(str, rounds[-20:])) or "none yet"
     raise UserError(
         f"{repo.id} has no revision {wanted[:60]!r}",
         fix=f"There are main, latest, best and the rounds {have}." if rounds else "Try again later.",
     )
+
+
+def _check_in_force(repo: Repo, round: int) -> None:
+    for first, last in repo.void:
+        if first < round <= last:
+            raise UserError(
+                f"round {round} is void: round {last} was rolled back to the state of round {first}",
+                fix="Take main, or a round that is not void.",
+            )
 
 
 def repo_id(charter: Charter, form: Form) -> str:

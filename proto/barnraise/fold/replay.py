@@ -16,7 +16,7 @@ from barnraise.contract.archive import contribution_path, entry_path, folder_of
 from barnraise.contract.certificates import Certificate
 from barnraise.contract.charter import Charter
 from barnraise.contract.close_rules import tokens_after
-from barnraise.contract.log_entries import common_fields
+from barnraise.contract.log_entries import Rollback, common_fields
 from barnraise.contract.manifest import MANIFEST, Manifest
 from barnraise.contract.records import Commit, blob_name
 from barnraise.contract.run_keys import Successors
@@ -37,6 +37,7 @@ from barnraise.fold.log import (
     contributions_of,
     is_named,
     read_step,
+    skipped,
 )
 
 
@@ -151,9 +152,16 @@ class Replay:
             expected = f"it follows {position.previous}, the log up to there"
             return Difference("entry", where, expected, error.problem, Cause.COORDINATOR)
 
-    def amend(self, amendment: Amendment) -> Replay:
+    def amend(self, amendment: Amendment) -> Replay | Difference:
         """Pass an entry that folds nothing, which `check` returned."""
+        entry = amendment.entry
+        if isinstance(entry, Rollback) and entry.state != self.tip.state:
+            return self._state(StateHash(entry.state), f"the rollback of round {entry.round} to {entry.to}")
         return replace(self, tip=amended(self.tip, amendment, self.charter))
+
+    def skip(self, step: Step) -> Replay:
+        """Pass a step that a later rollback made void, which `check` returned."""
+        return replace(self, tip=skipped(self.tip, step, self.charter))
 
     def fold(self, link: Link, decoders: Sequence[Decoder]) -> Replay | Difference:
         """Fold one round, which `check` returned, if it starts from the current state."""

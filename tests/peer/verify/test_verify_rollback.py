@@ -1,0 +1,65 @@
+"""`peer verify` on a run that was rolled back: void rounds are passed over, their checkpoints are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from barnraise.contract.archive import contribution_path
+from barnraise.contract.records import blob_name
+from barnraise.core.errors import UserError
+from barnraise.core.ids import StateHash
+from coordinator.store.next_entry import rollback_of
+from coordinator.store.rolling_back import rollback_to
+from coordinator.store.run_store import RunStore
+from peer.verify.proof import FromCheckpoint
+from tests.support import parts
+from tests.support.coordinators import archive, show, train_round
+from tests.support.parts import ADA, BEN
+from tests.support.verifying import options, proved, run_of
+
+
+@contextmanager
+def rolled_back(folder: Path) -> Iterator[RunStore]:
+    """Rounds 0 to 2, back to 1, and one more round."""
+    with run_of(folder, rounds=2) as store:
+        void = train_round(store, BEN)
+        store.amend(rollback_to(1, (), "noise", store.snapshot, store.blobs.get, parts.NOW), parts.NOW)
+        store.rebuild()
+        store.write_checkpoint(parts.NOW)
+        for commit in void.commits:
+            (archive(store) / contribution_path(blob_name(commit))).unlink()  # nobody reads it
+        train_round(store, ADA)
+        yield store
+
+
+def test_void_rounds_are_passed_over(tmp_path: Path) -> None:
+    with rolled_back(tmp_path / "run") as store:
+        found = proved(options(archive(store)))
+        assert (found.rounds, found.contributions) == (2, 3)
+        assert found.state == store.state.hash()
+        assert found.tokens == store.snapshot.tokens
+        assert proved(options(archive(store), start=1)).start == FromCheckpoint(1)
+        assert proved(options(archive(store), start=4)).start == FromCheckpoint(4)
+
+
+@pytest.mark.parametrize("round", [2, 3])
+def test_a_checkpoint_of_a_void_round_is_withdrawn(tmp_path: Path, round: int) -> None:
+    with rolled_back(tmp_path / "run") as store, pytest.raises(UserError, match=f"round {round} is void"):
+        proved(options(archive(store), revision=str(round)))
+
+
+def test_a_rollback_to_another_state_than_it_says_is_found(tmp_path: Path) -> None:
+    with run_of(tmp_path / "run", rounds=2) as store:
+        wrong = StateHash("e" * 64)
+        store.amend(rollback_of(store.snapshot, 1, wrong, (), "", parts.NOW), parts.NOW)
+        honest = store.snapshot.position
+        with pytest.raises(Exception, match="went back"):
+            store.rebuild()
+        assert store.snapshot.position == honest
+        show(store)
+        found = proved(options(archive(store), revision="1"))
+        assert found.rounds == 1
