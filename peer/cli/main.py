@@ -10,8 +10,9 @@ from barnraise.runtime.console import start_logging
 from barnraise.runtime.open_files import raise_open_files
 from peer.cli.chat import chat
 from peer.cli.download import download
-from peer.cli.evaluate import evaluate, key
+from peer.cli.evaluate import evaluate
 from peer.cli.join import join
+from peer.cli.key import key
 from peer.cli.seed import seed
 from peer.cli.verify import verify
 
