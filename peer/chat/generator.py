@@ -15,14 +15,10 @@ from barnraise.core.errors import UserError
 from barnraise.models.causal_lm import Attention, load, model_shape, quiet, unreadable
 from barnraise.models.lora_files import ADAPTER_CONFIG, LoraFiles
 from barnraise.models.merge import Weights
-from barnraise.models.tokenizer_files import load_tokenizer
+from peer.chat.text_process import Message, TextProcess
 from peer.training.device import Device, memory_limit
 
 Side = Literal["base", "checkpoint"]
-Message = dict[str, str]
-"""As chat templates take them: `role` and `content`."""
-_MARK = "x"
-"""A placeholder answer: the text after it shows how a template ends one."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +47,7 @@ class Generator:
         A whole model needs no base: then only the side `checkpoint` can answer.
         Raises ModelUnavailable, UserError if adapter and base do not fit, TooLargeForMemory.
         """
+        self._text = TextProcess(checkpoint)  # it loads while the model does
         self._device = torch.device(device.torch_device)
         if self._device.type == "cpu":
             torch.set_num_threads(device.threads)
@@ -65,14 +62,13 @@ class Generator:
                 if base is not None:
                     self._models["base"] = _loaded(base, device, attention)
             self._models = {side: model.to(self._device).eval() for side, model in self._models.items()}
-        with quiet(), unreadable(checkpoint):
-            self._tokenizer: Any = load_tokenizer(checkpoint)
+        self._text.wait()
         self._ends = self._find_ends()
 
     @property
     def has_template(self) -> bool:
         """Whether the tokenizer has a chat template; without one, the model continues a text."""
-        return self._tokenizer.chat_template is not None
+        return self._text.has_template
 
     def answer(
         self, side: Side, messages: Sequence[Message], sampling: SamplingParams, write: Callable[[str], None]
@@ -94,7 +90,7 @@ class Generator:
             max_new_tokens=min(sampling.max_tokens, context - ids.shape[1]),
             do_sample=sampling.temperature > 0,
             eos_token_id=sorted(self._ends),
-            pad_token_id=self._tokenizer.pad_token_id or 0,
+            pad_token_id=self._text.pad,
             **sampled,
         )
         set_seed(sampling.seed)
@@ -103,17 +99,12 @@ class Generator:
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 generation_config=settings,
-                streamer=_Pieces(self._tokenizer, write),
+                streamer=_Pieces(self._text, write),
             )
-        return str(self._tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True))
+        return self._text.decode(made[0, ids.shape[1] :])
 
     def _ids(self, messages: Sequence[Message]) -> torch.Tensor:
-        if self.has_template:
-            text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-            found = self._tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
-        else:
-            found = self._tokenizer(messages[-1]["content"], return_tensors="pt").input_ids
-        return found.to(self._device, torch.long)
+        return torch.tensor([self._text.tokens(messages)], dtype=torch.long, device=self._device)
 
     @contextmanager
     def _as(self, side: Side) -> Iterator[None]:
@@ -125,18 +116,11 @@ class Generator:
 
     def _find_ends(self) -> set[int]:
         """Tokens that end an answer: the model's, the tokenizer's, and the one that the template adds."""
-        ends: set[int] = set()
+        ends = set(self._text.ends)
         for model in self._models.values():
             named = model.generation_config.eos_token_id
             ends |= set(named if isinstance(named, list) else [named] if named is not None else [])
-        if self._tokenizer.eos_token_id is not None:
-            ends.add(self._tokenizer.eos_token_id)
-        if self.has_template:
-            turn = [{"role": "user", "content": _MARK}, {"role": "assistant", "content": _MARK}]
-            text = self._tokenizer.apply_chat_template(turn, tokenize=False)
-            behind = self._tokenizer(text.rpartition(_MARK)[2].strip(), add_special_tokens=False).input_ids
-            added = self._tokenizer.added_tokens_decoder
-            ends |= {token for token in behind[:1] if token in added and added[token].special}
+            model.generation_config = GenerationConfig()  # the checkpoint's may name anything that exists
         return ends
 
 

@@ -137,14 +137,15 @@ def test_an_adapter_of_gpt_2_answers_as_its_merged_model(tmp_path: Path, kind: s
 def test_the_model_s_end_token_ends_an_answer(tmp_path: Path) -> None:
     model = make_tiny_model(tmp_path / "model")
     whole = Generator(model, None, CPU)
-    ids = whole._tokenizer(answer(whole, "checkpoint", sampling=SAMPLED)[0]).input_ids
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    ids = tokenizer(answer(whole, "checkpoint", sampling=SAMPLED)[0]).input_ids
     place = next(n for n in range(5, len(ids)) if ids[n] not in ids[:n])
     (model / "generation_config.json").write_text(
         json.dumps({"eos_token_id": [ids[place]]}), encoding="utf-8"
     )
     short, _ = answer(Generator(model, None, CPU), "checkpoint", sampling=SAMPLED)
-    assert whole._tokenizer(short).input_ids[:place] == ids[:place]
-    assert len(whole._tokenizer(short).input_ids) <= place + 1
+    assert tokenizer(short).input_ids[:place] == ids[:place]
+    assert len(tokenizer(short).input_ids) <= place + 1
 
 
 def test_the_template_s_end_token_ends_an_answer(tmp_path: Path) -> None:
@@ -165,9 +166,10 @@ def test_without_a_template_the_text_is_continued(tmp_path: Path) -> None:
     generator = Generator(model, None, CPU)
     assert not generator.has_template
     with quiet(), torch.inference_mode():
-        ids = generator._tokenizer("Once", return_tensors="pt").input_ids
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        ids = tokenizer("Once", return_tensors="pt").input_ids
         made = AutoModelForCausalLM.from_pretrained(model).generate(ids, max_new_tokens=24, do_sample=False)
-    wanted = generator._tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True)
+    wanted = tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True)
     assert answer(generator, "checkpoint", [{"role": "user", "content": "Once"}])[0] == wanted
 
 
