@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import psutil
 
 from barnraise.core.errors import InvalidRun, ModelUnavailable
+from barnraise.network import die_with_parent
 
 Message = dict[str, str]
 """As chat templates take them: `role` and `content`."""
@@ -50,11 +51,11 @@ class TextProcess:
     def __init__(self, folder: Path, limits: TextLimits = TEXT_LIMITS) -> None:
         """Starts to load; `wait` returns when it is done."""
         self._folder, self._limits = folder, limits
+        program = [sys.executable, "-m", "peer.chat.text_program", str(folder)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "peer.chat.text_program", str(folder)],
+            [sys.executable, die_with_parent.__file__, str(os.getpid()), *program],
             env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            start_new_session=True,  # a Ctrl-C is for the chat
         )  # fmt: skip
         self._close = weakref.finalize(self, _end, self._process)
         self._ended_for = ""
