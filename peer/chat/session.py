@@ -27,7 +27,8 @@ from peer.download.events import DownloadEvent
 from peer.download.progress import DownloadDisplay
 
 if TYPE_CHECKING:
-    from peer.chat.generator import Generator, Message, SamplingParams, Side
+    from peer.chat.generator import Generator, SamplingParams, Side
+    from peer.chat.text_process import Message
 
 Say = Callable[[str], None]
 RESET = "/reset"

@@ -27,7 +27,7 @@ Message = dict[str, str]
 class TextLimits:
     """What a template and a tokenizer may take."""
 
-    start: float = 120.0
+    start: float = 300.0
     """Seconds to load the tokenizer; the libraries alone take ten on a slow machine."""
     answer: float = 30.0
     """Seconds for one conversation, of which it takes milliseconds."""
