@@ -24,6 +24,11 @@ LARGEST = 10**15
 """Above any number that a run needs. Times up to it are below 2^63 in milliseconds, and its square is finite
 in fp32."""
 
+LONGEST = 30 * 24 * 3600.0
+"""Seconds of a time that a run may set: a month."""
+MAX_DESCRIPTION = 2000
+"""Characters: every volunteer's log has them."""
+
 
 Number = TypeVar("Number", int, float)
 
@@ -36,6 +41,7 @@ def _bounded(number: Number) -> Number:
 
 _Bounded = AfterValidator(_bounded)
 Positive = Annotated[float, Field(gt=0), _Bounded]
+Seconds = Annotated[float, Field(gt=0, le=LONGEST)]
 NonNegative = Annotated[float, Field(ge=0), _Bounded]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=0), _Bounded]
@@ -129,7 +135,7 @@ class TrainSpec(Strict):
 class RoundSpec(Strict):
     """The length and the size of a round."""
 
-    seconds: Positive = 300.0
+    seconds: Seconds = 300.0
     """Length of a round's training phase, in seconds.
     Lengthen it when `coordinator check` reports that the exchange takes more than a tenth of a round."""
     steps: PositiveCount | None = Field(default=None, examples=[50])
@@ -137,7 +143,7 @@ class RoundSpec(Strict):
     Set it where the machines are equally fast, for a fixed number of steps a round."""
     target_tokens: PositiveCount | None = Field(default=None, examples=[200_000])
     """Tokens of the whole swarm after which all peers publish early."""
-    grace: Positive = 30.0
+    grace: Seconds = 30.0
     """Seconds after training in which a contribution still makes the close.
     Lengthen it for slow uplinks: `coordinator check` says how long the exchange takes."""
     min_contributions: PositiveCount = 1
@@ -325,7 +331,7 @@ class RunSpec(Strict):
     """Owner in the names of the checkpoints for Hub clients: `owner/name`."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Random seed of the adapter's first values and of the assignment of data."""
-    description: str = ""
+    description: Annotated[str, Field(max_length=MAX_DESCRIPTION)] = ""
     """One line for volunteers and for the model card."""
     model: ModelSpec = ModelSpec()
     data: DataSpec

@@ -25,6 +25,8 @@ P = ParamSpec("P")
 V = TypeVar("V")
 
 DEBUG_VARIABLE = "BARNRAISE_DEBUG"
+LONGEST_MESSAGE = 20_000
+"""Characters of one that is logged; a long traceback has 10,000."""
 
 
 def debug_wanted() -> bool:
@@ -68,13 +70,19 @@ class FiniteRange(click.FloatRange):
 
 
 class PlainFormatter(logging.Formatter):
-    """Log lines as plain text. Further lines of a message are indented, so that none passes for a line."""
+    """A log message is one line of plain text. The lines of a traceback are indented below it."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(message)s", "%H:%M:%S")
 
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the library's name)
+        return one_line(super().formatMessage(record))
+
     def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record)).replace("\n", "\n         ")
+        text = super().format(record)
+        if len(text) > LONGEST_MESSAGE:
+            text = f"{text[:LONGEST_MESSAGE]} … and {len(text) - LONGEST_MESSAGE:,} characters more"
+        return printable(text).replace("\n", "\n         ")
 
 
 class _CurrentStderr(logging.Handler):
