@@ -1,7 +1,7 @@
 """What the maintainer orders about keys and invitations: files that commands leave in the run's folder.
 
 Each order is a file of its own, so that two commands never overwrite each other. The next entry of the log
-has all of them; a file is removed once the log says what it asks for. Closers have no standing: another
+has all of them; they are removed once the log says what they ask for. Closers have no standing: another
 delegation takes a closer's part away.
 """
 
@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError
 from barnraise.contract.entry_order import with_order
 from barnraise.contract.invitation import InvitationId
 from barnraise.contract.log_entries import MAX_CHANGES, MAX_NOTE, Change, StandingChange
-from barnraise.contract.standing import Level, Standing, first_standing
+from barnraise.contract.standing import Level, first_standing
 from barnraise.core.errors import UserError
 from barnraise.core.ids import Millis, PublicKey
 from barnraise.core.strict import Hex64, Strict
@@ -59,11 +59,10 @@ class StandingOrders:
         orders = self._orders()
         if not orders or run.tip.position != run.position or run.position.next_closers is not None:
             return None  # a round is being folded, or a delegation takes effect first
-        open_orders = {path: order for path, order in orders.items() if not is_done(order, run)}
-        for path in orders.keys() - open_orders.keys():
-            path.unlink(missing_ok=True)
-        changes, revoked = merged(open_orders.values(), run)
+        changes, revoked = merged(orders.values(), run)
         if not changes and not revoked:
+            for path in orders:
+                path.unlink(missing_ok=True)
             return None
         entry = standing_change_of(run, changes, revoked, now)
         return with_order(entry, self.store.authority) if run.position.closers else entry
@@ -82,27 +81,23 @@ class StandingOrders:
         return found
 
 
-def is_done(order: StandingOrder, run: RunState) -> bool:
-    """Whether the log says what an order asks for."""
-    standings, keys = run.position.standings, sorted({*order.keys} - closers_of(run))
-    levels = (standings.of(PublicKey(key), run.spec.trust).level for key in keys)
-    wanted = (_level(order, PublicKey(key), run) for key in keys)
-    names = all(a == b for a, b in zip(levels, wanted, strict=True))
-    return names and standings.revoked >= {*order.revoked}
-
-
 def merged(orders: Iterable[StandingOrder], run: RunState) -> tuple[list[Change], list[str]]:
-    """What one entry says for several orders, oldest first: the newest about a key counts."""
+    """What the log does not say yet of what orders ask for, oldest first: the newest about a key counts."""
+    standings, trust, closers = run.position.standings, run.spec.trust, closers_of(run)
     changes: dict[str, Change] = {}
     revoked: set[str] = set()
     for order in orders:
-        for key in map(PublicKey, sorted({*order.keys} - closers_of(run))):
-            known = run.position.standings.by_key.get(key, Standing("probation"))
-            level = _level(order, key, run)
-            changes[key] = Change(key=key, level=level, work=known.work, cause="order", note=order.note)
         revoked.update(order.revoked)
-    known_revoked = run.position.standings.revoked
-    return list(changes.values())[:MAX_CHANGES], sorted(revoked - known_revoked)[:MAX_CHANGES]
+        for key in map(PublicKey, order.keys):
+            level = order.level or first_standing(key, trust).level
+            work = standings.of(key, trust).work
+            changes[key] = Change(key=key, level=level, work=work, cause="order", note=order.note)
+    wanted = [
+        change
+        for key, change in changes.items()
+        if key not in closers and standings.of(PublicKey(key), trust).level != change.level
+    ]
+    return wanted[:MAX_CHANGES], sorted(revoked - standings.revoked)[:MAX_CHANGES]
 
 
 def order_of(keys: tuple[str, ...], level: Level | None, note: str) -> StandingOrder:
@@ -120,7 +115,3 @@ def leave_order(folder: Path, order: StandingOrder) -> None:
     orders = folder / ORDERS
     orders.mkdir(mode=0o700, exist_ok=True)
     write_atomic(orders / f"{time.time_ns():020d}-{token_hex(4)}.json", order.model_dump_json().encode())
-
-
-def _level(order: StandingOrder, key: PublicKey, run: RunState) -> Level:
-    return order.level or first_standing(key, run.spec.trust).level
