@@ -11,7 +11,8 @@ from barnraise.core.ids import RUN_PATTERN
 
 Run = Annotated[str, Field(pattern=RUN_PATTERN)]
 RoundNumber = Annotated[int, Field(ge=0, lt=2**40)]
-Time = Annotated[int, Field(ge=0, lt=2**53)]
+Time = Annotated[int, Field(ge=0, lt=253_402_300_800_000)]
+"""Milliseconds since 1970, before the year 10000: later ones are no date that programs can print."""
 MAX_COUNT = 2**53 - 1
 """The largest integer that every JSON reader has exactly."""
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
