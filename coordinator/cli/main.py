@@ -20,6 +20,7 @@ from coordinator.cli.publish import publish
 from coordinator.cli.rollback import rollback
 from coordinator.cli.serve import serve
 from coordinator.cli.status import status
+from coordinator.cli.verdicts import verdicts
 
 
 @click.group()
@@ -39,6 +40,6 @@ def main(debug: bool) -> None:
 
 for command in (
     new, check, serve, status, publish, invite, peers, ban, unban, vouch, rollback, follow, closer_key,
-    delegate, backup, restore, key,
+    delegate, backup, restore, key, verdicts,
 ):  # fmt: skip
     main.add_command(command)

@@ -17,6 +17,7 @@ from barnraise.contract.log_entries import (
 )
 from barnraise.contract.records import Commit, check_admission
 from barnraise.contract.tip import check_succession
+from barnraise.contract.verdict import check_verdict
 from barnraise.core.errors import MalformedRecord, UserError
 from barnraise.core.ids import Millis, PublicKey
 from barnraise.fold.log import check_follows
@@ -49,8 +50,7 @@ def check_candidate(
         return ()
     if isinstance(entry, Delegation | StandingChange | Rollback):
         check_order(entry, run.run_key)
-        if isinstance(entry, Rollback):
-            _check_rollback(entry, run, read)
+        _check_changes(entry, run, read)
         return ()
     commits = open_commits(entry)  # of banned keys no admission counts
     # Whether a commit came in time is the proposer's to say: its close is what closers agree on.
@@ -72,6 +72,14 @@ def _check_rollback(entry: Rollback, run: RunState, read: Read) -> None:
         raise _refused(f"a rollback that is not possible: {error.problem}") from None
     if entry.state != state_named(entry.to, run, read):
         raise _refused("a rollback to another state than its round had")
+
+
+def _check_changes(entry: Delegation | StandingChange | Rollback, run: RunState, read: Read) -> None:
+    if isinstance(entry, Rollback):
+        _check_rollback(entry, run, read)
+    if isinstance(entry, StandingChange):
+        for change in entry.changes:
+            check_verdict(change, run.charter.run, run.run_key)
 
 
 def _check_previous(entry: Entry, before: tuple[Entry, Authorities] | None) -> None:

@@ -16,13 +16,14 @@ from barnraise.contract.archive import contribution_path, entry_path, folder_of
 from barnraise.contract.certificates import Certificate
 from barnraise.contract.charter import Charter
 from barnraise.contract.close_rules import tokens_after
-from barnraise.contract.log_entries import Rollback, common_fields
+from barnraise.contract.log_entries import Rollback, StandingChange, common_fields
 from barnraise.contract.manifest import MANIFEST, Manifest
 from barnraise.contract.records import Commit, blob_name
 from barnraise.contract.run_keys import Successors
 from barnraise.contract.standing import NONE, Standings
 from barnraise.contract.state import Layout, TrainState
 from barnraise.contract.tip import Tip, genesis_tip
+from barnraise.contract.verdict import check_verdict
 from barnraise.core.errors import MalformedBlob, NewerVersion, StateError, TrustError
 from barnraise.core.ids import PublicKey, StateHash, blob_hash
 from barnraise.fold.codec import Decoder, blob_sizes, format_sizes
@@ -142,7 +143,7 @@ class Replay:
         position = self.tip.position
         where = entry_path(common_fields(step.entry).epoch, position.height)
         try:
-            return check_step(position, step, self.charter)
+            checked = check_step(position, step, self.charter)
         except NewerVersion:
             raise
         except TrustError as error:
@@ -151,6 +152,19 @@ class Replay:
         except StateError as error:
             expected = f"it follows {position.previous}, the log up to there"
             return Difference("entry", where, expected, error.problem, Cause.COORDINATOR)
+        return self._unfounded(checked, where) or checked
+
+    def _unfounded(self, step: Step, where: str) -> Difference | None:
+        """A verdict that does not follow from its figures."""
+        if not isinstance(step.entry, StandingChange):
+            return None
+        try:
+            for change in step.entry.changes:
+                check_verdict(change, self.charter.run, self.tip.position.run_key(self.charter.authority_key))
+        except TrustError as error:
+            expected = "verdicts that follow from their figures"
+            return Difference("entry", where, expected, error.problem, Cause.COORDINATOR)
+        return None
 
     def amend(self, amendment: Amendment) -> Replay | Difference:
         """Pass an entry that folds nothing, which `check` returned."""
