@@ -74,6 +74,7 @@ def prepare(
             blob=commit.blob,
             path=str(store.blobs.path(blob_name(commit))),
             audited=PublicKey(commit.owner) in chosen,
+            trusted=levels[PublicKey(commit.owner)] == "trusted",
             seen=closed.seen.get(blob_name(commit)),
         )
         for commit in closed.link.commits[:MAX_RESULTS]

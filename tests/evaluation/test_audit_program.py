@@ -50,7 +50,14 @@ class Round:
             file = self.folder / blob_hash(blob)
             file.write_bytes(blob)
             tried.append(
-                Tried(key=f"{place:064x}", blob=blob_hash(blob), path=str(file), audited=audited, seen=place)
+                Tried(
+                    key=f"{place:064x}",
+                    blob=blob_hash(blob),
+                    path=str(file),
+                    audited=audited,
+                    trusted=True,
+                    seen=place,
+                )
             )
         return AuditJob(
             base=str(self.base), spec=self.spec, round=round, state=str(self.folder / "state.safetensors"),

@@ -18,8 +18,8 @@ def honest(share: float) -> Sketch:
     return (share * COMMON + (1 - share) * own).astype(np.float32)
 
 
-def candidate(sketch: npt.NDArray[np.float32], seen: int | None = 0) -> Candidate:
-    return Candidate(sketch, float(np.linalg.norm(sketch)), seen)
+def candidate(sketch: npt.NDArray[np.float32], seen: int | None = 0, *, trusted: bool = True) -> Candidate:
+    return Candidate(sketch, float(np.linalg.norm(sketch)), seen, trusted)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.99])
@@ -44,6 +44,15 @@ def test_a_replay_repeats_an_earlier_contribution_of_anybody() -> None:
     earlier = [honest(0.3) for _ in range(20)]
     round = [candidate(honest(0.3)) for _ in range(4)]
     assert findings([*round, candidate(earlier[7])], earlier) == ["tried"] * 4 + ["replay"]
+
+
+def test_attackers_do_not_make_honest_contributions_alike() -> None:
+    """What they send is far from all others: a median of the whole round would count all of it as usual."""
+    away = [candidate((-honest(0.9)).astype(np.float32), 9, trusted=False) for _ in range(24)]
+    round = [candidate(honest(0.9), seen) for seen in range(8)]
+    assert findings([*round, *away], [honest(0.9) for _ in range(8)])[:8] == ["tried"] * 8
+    turned = [candidate((-honest(0.9)).astype(np.float32), 9) for _ in range(3)]
+    assert findings([*round[:5], *turned], [honest(0.9) for _ in range(8)])[:5] == ["tried"] * 5
 
 
 def test_two_alone_are_compared_exactly() -> None:

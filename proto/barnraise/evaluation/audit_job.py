@@ -18,6 +18,8 @@ class Tried(Strict):
     """File of the blob."""
     audited: bool
     """Whether its effect on the loss is measured; the others are compared and give the round's direction."""
+    trusted: bool
+    """Whether its owner is trusted: what distances are usual is seen by these."""
     seen: int | None
     """When its commit was first seen, in milliseconds: of two that are alike the later one is the copy. None
     where that is not known."""

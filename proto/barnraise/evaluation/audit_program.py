@@ -113,7 +113,7 @@ class Directions:
         file, round = Path(self._job.sketches), self._job.round
         earlier, rounds = _sketches(file, self._length, round)
         candidates = [
-            Candidate(sketch, norm, each.seen)
+            Candidate(sketch, norm, each.seen, each.trusted)
             for sketch, norm, each in zip(self._sketches, self.norms, self._job.contributions, strict=True)
         ]
         found = findings(candidates, list(earlier))

@@ -1,7 +1,9 @@
 """Contributions that repeat others: by sketches, which are a few thousand of a contribution's values.
 
-Two contributions are alike where the angle between their sketches is far smaller than the usual one of a
-round: a copy with little noise is, and large batches, whose gradients are all near each other, are not.
+Two contributions are alike where the angle between their sketches is far smaller than the usual one to
+trusted contributions: a copy with little noise is, and large batches, whose gradients are all near each
+other, are not. Others do not count for what is usual: three of eight that point the other way would raise
+it until honest ones are alike.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ NEAR = 0.02
 """Share of the usual distance (1 - cosine) below which two contributions are alike."""
 EXACT = 1e-6
 """Distance below which two are equal; it counts where no usual distance is known."""
+FEWEST_TRUSTED = 3
+"""Others by trusted keys without which no usual distance is known."""
 
 Sketch = npt.NDArray[np.float32]
 
@@ -34,15 +38,15 @@ class Candidate:
     sketch: Sketch
     norm: float
     seen: int | None
+    trusted: bool
 
 
 def findings(round: Sequence[Candidate], earlier: Sequence[Sketch]) -> list[Finding]:
     """What each contribution of a round is, in their order."""
     units = [_unit(each.sketch) for each in round]
     between = _distances(units, units)
-    usual = _usual(between)
     before = _distances(units, [_unit(each) for each in earlier])
-    return [_finding(place, round, between[place], before[place], usual) for place in range(len(round))]
+    return [_finding(place, round, between[place], before[place]) for place in range(len(round))]
 
 
 def _finding(
@@ -50,11 +54,11 @@ def _finding(
     round: Sequence[Candidate],
     between: npt.NDArray[np.float64],
     before: npt.NDArray[np.float64],
-    usual: float | None,
 ) -> Finding:
     own = round[place]
     if own.norm == 0:
         return "empty"
+    usual = _usual(place, round, between)
     limit = EXACT if usual is None else max(EXACT, NEAR * usual)
     if before.size and bool((before <= limit).any()):
         return "replay"
@@ -68,11 +72,11 @@ def _is_later(one: Candidate, other: Candidate) -> bool:
     return one.seen is not None and other.seen is not None and one.seen > other.seen
 
 
-def _usual(between: npt.NDArray[np.float64]) -> float | None:
-    """The median distance of a round; None where there are fewer than three contributions."""
-    above = between[np.triu_indices(len(between), 1)]
-    known = above[np.isfinite(above)]
-    return float(np.median(known)) if known.size >= 3 else None
+def _usual(place: int, round: Sequence[Candidate], between: npt.NDArray[np.float64]) -> float | None:
+    """The median distance from one contribution to the other trusted ones; None where these are too few."""
+    others = [distance for other, distance in enumerate(between) if other != place and round[other].trusted]
+    known = [distance for distance in others if np.isfinite(distance)]
+    return float(np.median(known)) if len(known) >= FEWEST_TRUSTED else None
 
 
 def _unit(sketch: Sketch) -> npt.NDArray[np.float64] | None:
