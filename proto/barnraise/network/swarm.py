@@ -31,6 +31,7 @@ from barnraise.network.daemon import Daemon
 from barnraise.network.daemon_failure import describe_failure
 from barnraise.network.gossip import GOSSIP_PROTOCOL, Gossip
 from barnraise.network.gossip_policy import RecordCache
+from barnraise.network.head_lookup import HeadLookup
 from barnraise.network.key_access import KeyAccess
 from barnraise.network.mail import MAIL_PROTOCOL, Mail
 from barnraise.network.node_addresses import names_node
@@ -116,13 +117,18 @@ class Swarm:
         except Unreachable:
             await daemon.stop()
             raise
+
+        async def ask_coordinator() -> None:
+            if identity.public != keys.coordinator:
+                await addresses.ask(keys.coordinator, daemon.open_stream)
+
         gossip = Gossip(
             identity,
             run,
             keys,
             clock,
             store=dht.store,
-            look_up=dht.look_up,
+            look_up=HeadLookup(run, dht.look_up, lambda: cache.signed_head, ask_coordinator, clock, timing),
             open_stream=daemon.open_stream,
             guard=guard,
             random=Random(),

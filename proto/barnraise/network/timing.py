@@ -55,6 +55,9 @@ class Timing:
     """A node that leaves waits this long for records that it is sending: a few round trips."""
     min_poll: float = 5.0
     """Shortest interval between two polls of one DHT entry. Polls find only what gossip missed."""
+    late_head: float = 12.0
+    """Age of the newest head after which a poll asks the coordinator's node too. A head is sent every five
+    seconds, and a page of addresses is ten times as large."""
     poll_expiry: float = 600.0
     """An entry that was not polled for this long is forgotten: each round has a key of its own."""
 
