@@ -31,6 +31,7 @@ from peer.volunteer.blob_retention import BlobRetention
 from peer.volunteer.contribution import ContributionStore, readmitted
 from peer.volunteer.durations import RoundTimer
 from peer.volunteer.log_follower import LogFollower
+from peer.volunteer.own_standing import check_not_banned
 from peer.volunteer.own_weight import OwnWeight, own_weight
 from peer.volunteer.prefetch import Prefetch
 from peer.volunteer.proofs import Proofs
@@ -291,6 +292,7 @@ class Exchange:
                 self.retention.folded(step, checkpoint)
             else:
                 self.follower.amend(step)
+                check_not_banned(step.entry, self.store.identity.public)
 
     def _own_weight(self, link: Link, standings: Standings) -> OwnWeight | None:
         return own_weight(link, standings, self.follower.charter.spec.trust, self.store.identity.public)

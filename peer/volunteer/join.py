@@ -26,6 +26,7 @@ from barnraise.core.errors import (
 )
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Round
+from barnraise.core.signed import Signed
 from barnraise.core.units import format_bytes
 from barnraise.network.address_file import AddressFile, load_book
 from barnraise.network.address_search import AddressSearch
@@ -39,6 +40,7 @@ from barnraise.runtime.instance import instance_number
 from barnraise.runtime.machine_clocks import wall_ms
 from barnraise.runtime.run_clock import RunClock
 from barnraise.runtime.stop_signals import on_stop_signals
+from barnraise.runtime.waits import until_first
 from peer.coordinator_client import CoordinatorClient, Joined
 from peer.coordinator_search import CoordinatorSearch
 from peer.data_dir import PEER_KEY
@@ -125,13 +127,12 @@ async def join(
         )
         node = await _or_leave(persist(starting, identity.public, timing), leaving)
         upkeep = AddressUpkeep(node.swarm, AddressFile(folder, book), identity.public, keys)
-        addresses = AddressSearch(
-            node.swarm, upkeep, search.newest_head, node.clock, silent_after=timing.reconnect_after
-        )
+        asking = functools.partial(_newest_head, search, admission, node.clock)
+        addresses = AddressSearch(node.swarm, upkeep, asking, node.clock, silent_after=timing.reconnect_after)
         parallel = [asyncio.create_task(admission.keep(node.clock)), asyncio.create_task(addresses.run())]
         try:
             work = _take_part(node, machine, folder, settings, admission, displays, leaving)
-            await node.swarm.guard(work)
+            await node.swarm.guard(until_first(work, admission.until_banned()))
             log.info("left; up %s, down %s. Come back with the same command.", *_traffic(node.swarm))
         except InvalidRun as error:
             await report_fault(search.invite, identity, machine.device.name, error, node.clock, timing)
@@ -151,6 +152,16 @@ async def _admitted(
         return joined, clock
 
     return await search.ask(claim)
+
+
+async def _newest_head(
+    search: CoordinatorSearch, admission: AdmissionRenewal, clock: RunClock
+) -> Signed[Head] | None:
+    """The head by gRPC, where the run's nodes are silent: they are away, or have banned us."""
+    head = await search.newest_head()
+    if head is not None:
+        await admission.ask_again(clock)
+    return head
 
 
 async def _take_part(

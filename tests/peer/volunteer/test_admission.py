@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from barnraise.contract.endpoints import Endpoint
 from barnraise.contract.invite import Invite
 from barnraise.contract.records import Admission
-from barnraise.core.errors import BarnraiseError, RefusedError, Unreachable, UserError, WrongRunKey
+from barnraise.core.errors import BarnraiseError, KeyBanned, RefusedError, Unreachable, UserError, WrongRunKey
 from barnraise.core.ids import Millis
 from barnraise.core.signed import Signed, open_text
 from barnraise.runtime.run_clock import RunClock
@@ -95,3 +96,29 @@ def test_it_is_renewed_at_once_where_the_run_s_clock_has_passed_its_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert renewals(monkeypatch, set_at=601.0)[0] == 605.0
+
+
+def test_a_ban_ends_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: object, **__: object) -> Joined:
+        raise KeyBanned("this run has banned your key: noise", fix="Ask.")
+
+    @asynccontextmanager
+    async def connect(*_: object, **__: object) -> AsyncIterator[CoordinatorClient]:
+        yield cast(CoordinatorClient, SimpleNamespace(join=refuse))
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        invite = Invite((Endpoint("127.0.0.1", 1),), parts.RUN, parts.AUTHORITY.public)
+        renewal = AdmissionRenewal(
+            lambda: invite, parts.ADA, "ada", parts.INSTANCE, False, admission(2 * HOUR), TIMING_HERE
+        )
+        clock = RunClock(lambda: Millis(round(1000 * loop.time())), lambda: parts.NOW)
+        waiting = asyncio.create_task(renewal.until_banned())
+        await asyncio.wait([waiting], timeout=HOUR)
+        assert not waiting.done()
+        await renewal.ask_again(clock)
+        with pytest.raises(KeyBanned, match="noise"):
+            await waiting
+
+    monkeypatch.setattr(admission_renewal, "connect", connect)
+    virtual_time.run(work())
