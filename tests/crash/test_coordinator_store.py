@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from barnraise.contract.records import JoinClaim
 from barnraise.contract.spec import RunSpec
 from barnraise.core.errors import StateError
+from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, PublicKey
 from barnraise.core.signed import sign
 from barnraise.runtime import files
@@ -18,6 +20,7 @@ from barnraise.runtime.damaged import DAMAGED
 from barnraise.runtime.files import load_identity, owned_folder
 from coordinator.run_folder import AUTHORITY_KEY, CHAT_TEMPLATE
 from coordinator.store.journal import Journal
+from coordinator.store.rolling_back import rollback_to
 from coordinator.store.row_reader import find_charter
 from coordinator.store.run_store import RunStore
 from tests.crash.recorded_disk import DATABASE, RecordedDisk, forget_flushes
@@ -37,6 +40,8 @@ class Promises:
     """Owners of accepted contributions to the open round."""
     claims: set[PublicKey] = field(default_factory=set)
     checkpoints: set[int] = field(default_factory=set)
+    void: tuple[tuple[int, int], ...] = ()
+    """Rounds that a rollback made void."""
     base: Path = Path()
 
     def check(self, folder: Path) -> None:
@@ -66,6 +71,9 @@ class Promises:
         assert run.checkpoints.keys() >= self.checkpoints
         assert not store.lost
         assert run.tip.round == run.round, "all closes are folded"
+        assert run.position.void[: len(self.void)] == self.void
+        assert store.state.hash() == run.tip.state
+        assert store.state.step == run.position.step
         if ADA.public not in run.accepted:
             commit, blob = contribution(store, ADA, 99)
             store.blobs.put(blob)
@@ -141,7 +149,49 @@ def serve(disk: RecordedDisk, promises: Promises, base: Path) -> None:
             journal.close()
 
 
-def cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RecordedDisk:
+def roll_back(disk: RecordedDisk, promises: Promises, base: Path) -> None:
+    """Two rounds of a run, which goes back to the first state, and one more round."""
+    folder = disk.root
+    with owned_folder(folder, "coordinator"):
+        promises.key = load_identity(folder / AUTHORITY_KEY).public
+        journal = RecordedJournal(folder / DATABASE)
+        journal.disk = disk
+        disk.committed()
+        try:
+            charter = parts.charter(parts.run_spec(), parts.state())
+            store = RunStore.begin(parts.AUTHORITY, charter, parts.state(), base, folder, journal, parts.NOW)
+            promises.chartered = True
+            for seed in (1, 2):
+                promises.closes.append(fold_round(store, ADA, seed))
+            store.write_checkpoint(parts.NOW)
+            show(store, loss=1.0)
+            entry = rollback_to(0, (), "noise", store.snapshot, store.blobs.get, parts.NOW)
+            store.amend(entry, parts.NOW)
+            promises.closes.append(entry.name)
+            promises.void = ((0, 2),)
+            store.rebuild()
+            store.write_checkpoint(parts.NOW)
+            promises.checkpoints = {0, 3}
+            show(store, loss=2.0)
+            promises.closes.append(fold_round(store, BEN, 3))
+        finally:
+            journal.close()
+
+
+def fold_round(store: RunStore, owner: Identity, seed: int) -> BlobHash:
+    commit, blob = contribution(store, owner, seed)
+    store.blobs.put(blob)
+    store.accept(commit, parts.NOW)
+    link = store.close("all contributed", parts.NOW)
+    store.fold(link)
+    return link.hash
+
+
+def cut(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    play: Callable[[RecordedDisk, Promises, Path], None] = serve,
+) -> RecordedDisk:
     """Run with power cuts."""
     root, base, promises = tmp_path / "run", tmp_path / "base", Promises()
     base.mkdir()
@@ -152,7 +202,7 @@ def cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RecordedDisk:
     (root / "adapter_config.json").write_text("{}", encoding="utf-8")
     disk = RecordedDisk(root, tmp_path / "states", promises.check)
     with disk.recording(monkeypatch):
-        serve(disk, promises, base)
+        play(disk, promises, base)
     return disk
 
 
@@ -161,6 +211,13 @@ def test_a_coordinator_survives_a_power_cut_at_every_flush(
 ) -> None:
     disk = cut(tmp_path, monkeypatch)
     assert disk.states > 300, "the run has flushes"
+
+
+@pytest.mark.full("a rollback: the gate cuts the power of what it consists of")
+def test_a_rollback_survives_a_power_cut_at_every_flush(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cut(tmp_path, monkeypatch, roll_back).states > 100
 
 
 @pytest.mark.parametrize("missing", ["files", "folders"])
