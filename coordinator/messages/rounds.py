@@ -173,6 +173,22 @@ def not_awaited_message(reason: reasons.NotAwaited) -> str:
             assert_never(reason)
 
 
+def no_rollback_message(reason: reasons.NoRollback | reasons.HarmAfterRollback) -> str:
+    """Why the run does not go back to an earlier state by itself."""
+    match reason:
+        case reasons.NothingIsBanned():
+            return "no key is banned"
+        case reasons.NothingFolded():
+            return "nothing of the banned keys is in the state"
+        case reasons.LossesUnharmed():
+            return "the losses did not rise: the state stays"
+        case reasons.HarmAfterRollback(keys, rounds):
+            who = ", ".join(short(key) for key in keys)
+            return f"the run halts: {who} did harm, and it went back {_count(rounds, 'round')} ago already"
+        case _:
+            assert_never(reason)
+
+
 def reopen_message(reason: reasons.ReopenReason) -> str:
     """Why a round's TRAIN phase restarts."""
     match reason:

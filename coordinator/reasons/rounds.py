@@ -218,6 +218,35 @@ class TooFewInTime(Reason):
 
 ReopenReason = FirstVolunteers | AllSitOut | TooFewInTime
 
+# Why the run does not go back by itself when audits ban a key
+
+
+@dataclass(frozen=True)
+class NothingIsBanned(Reason):
+    """A rollback goes with a ban alone."""
+
+
+@dataclass(frozen=True)
+class NothingFolded(Reason):
+    """Nothing of the banned keys that did harm is in the state."""
+
+
+@dataclass(frozen=True)
+class LossesUnharmed(Reason):
+    """The run's losses are as before: weights and clipping bounded the harm."""
+
+
+@dataclass(frozen=True)
+class HarmAfterRollback(Reason):
+    """It went back shortly before: the run halts."""
+
+    keys: tuple[str, ...]
+    rounds: int
+    """Since the last rollback."""
+
+
+NoRollback = NothingIsBanned | NothingFolded | LossesUnharmed
+
 # Why a round stays open
 
 

@@ -8,15 +8,28 @@ from dataclasses import dataclass
 
 from typing_extensions import assert_never
 
+from barnraise.contract.entry_order import with_order
 from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.log_entries import Delegation, Requested, Rollback, StandingChange, Succession
 from barnraise.core.ids import Millis, short
 from barnraise.core.plain_text import one_line
 from coordinator.messages.audits import standing_message
+from coordinator.messages.rounds import no_rollback_message
+from coordinator.reasons.rounds import NothingIsBanned
+from coordinator.rounds.automatic_rollback import (
+    GoBack,
+    Halt,
+    RunHalted,
+    Stay,
+    after_verdicts,
+    banned_by_audits,
+    losses_rose,
+)
 from coordinator.rounds.delegating import Delegating
 from coordinator.rounds.rollback_order import RollbackOrders
 from coordinator.rounds.standing_orders import StandingOrders
 from coordinator.store.naming_successor import NamingSuccessor
+from coordinator.store.rolling_back import rollback_to
 from coordinator.store.run_store import RunStore
 
 log = logging.getLogger("coordinator")
@@ -42,7 +55,19 @@ class Amending:
             Delegating(store).entry,
             self.audits,
         )
-        return next((entry for each in asked if (entry := each(now)) is not None), None)
+        entry = next((entry for each in asked if (entry := each(now)) is not None), None)
+        return self._with_rollback(entry, now) if isinstance(entry, StandingChange) else entry
+
+    def _with_rollback(self, entry: StandingChange, now: Millis) -> StandingChange | Rollback:
+        """The rollback that goes with bans by audits, where one does."""
+        run = self.store.snapshot
+        match decision_on(entry, self.store):
+            case GoBack(to=to) if not entry.revoked:
+                note = "audits banned keys, and the losses rose"
+                back = rollback_to(to, entry.changes, note, run, self.store.blobs.get, now)
+                return with_order(back, self.store.authority) if run.position.closers else back
+            case _:
+                return entry
 
     def enter(self, entry: Requested, now: Millis) -> None:
         """Have the run key certify it alone. Raises DiskFull."""
@@ -54,8 +79,14 @@ class Amending:
             self.keys.follow(run.position)
 
 
-def report_amended(entry: Requested) -> None:
-    """Log what the log says now."""
+def decision_on(entry: StandingChange, store: RunStore) -> Stay | GoBack | Halt:
+    """Whether bans by audits lead to a rollback."""
+    run = store.snapshot
+    return after_verdicts(banned_by_audits(entry.changes), losses_rose(run, store.chance), run)
+
+
+def report_amended(entry: Requested, store: RunStore) -> None:
+    """Log what the log says now. Raises RunHalted where it bans keys soon after a rollback."""
     match entry:
         case Delegation(closers=closers):
             log.info("from round %d on %d closers close rounds", entry.round + 1, len(closers) or 1)
@@ -64,6 +95,11 @@ def report_amended(entry: Requested) -> None:
         case StandingChange(changes=changes):
             for change in changes:
                 log.info("%s", standing_message(change))
+            match decision_on(entry, store):
+                case Halt(reason=reason):
+                    raise RunHalted(reason)
+                case Stay(reason=reason) if not isinstance(reason, NothingIsBanned):
+                    log.info("no rollback: %s", no_rollback_message(reason))
         case Rollback(to=to, round=round, note=note):
             log.warning(
                 "round %d folds nothing: the run goes back to the state of round %d%s",

@@ -254,7 +254,7 @@ class Session:
         await self._amended(entry)
 
     async def _amended(self, entry: Requested) -> None:
-        report_amended(entry)
+        report_amended(entry, self.store)
         if self.joint is not None:
             self.joint.moved()
         if isinstance(entry, Rollback):

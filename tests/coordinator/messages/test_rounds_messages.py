@@ -109,6 +109,15 @@ NOT_AWAITED: list[tuple[reasons.NotAwaited, str]] = [
     ),
     (reasons.AllowanceSpent(2), "2 rounds waited for it in vain, and others waited too long lately"),
 ]
+NO_ROLLBACK: list[tuple[reasons.NoRollback | reasons.HarmAfterRollback, str]] = [
+    (reasons.NothingIsBanned(), "no key is banned"),
+    (reasons.NothingFolded(), "nothing of the banned keys is in the state"),
+    (reasons.LossesUnharmed(), "the losses did not rise: the state stays"),
+    (
+        reasons.HarmAfterRollback(("ab" * 32,), 3),
+        "the run halts: abababab did harm, and it went back 3 rounds ago already",
+    ),
+]
 PROGRESS: list[tuple[reasons.Progress, str]] = [
     (reasons.JustStarted(), "starting"),
     (reasons.Resumed(60.2), "this program was paused for 60 s"),
@@ -147,6 +156,13 @@ def test_a_close(reason: reasons.CloseReason, words: str) -> None:
 @pytest.mark.parametrize(("reason", "words"), NOT_AWAITED)
 def test_a_volunteer_for_whom_no_close_waits(reason: reasons.NotAwaited, words: str) -> None:
     assert messages.not_awaited_message(reason) == words
+
+
+@pytest.mark.parametrize(("reason", "words"), NO_ROLLBACK)
+def test_a_run_that_does_not_go_back(
+    reason: reasons.NoRollback | reasons.HarmAfterRollback, words: str
+) -> None:
+    assert messages.no_rollback_message(reason) == words
 
 
 @pytest.mark.parametrize(("reason", "words"), PROGRESS)
