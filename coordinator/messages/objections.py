@@ -11,6 +11,7 @@ from coordinator.reasons.objections import (
     LittleHeldOut,
     LittleText,
     MostlyPadding,
+    NobodyVouched,
     NotEvaluated,
     Objection,
     OneDocument,
@@ -53,6 +54,11 @@ def refusal_fix(refusal: Refusal) -> str:
 def objection_message(objection: Objection) -> str:
     """What is likely to go wrong, and what to change."""
     match objection:
+        case NobodyVouched():
+            return (
+                "the run is open, and trust.vouched names no key: nothing bounds what strangers hold of a"
+                " round. Name your own volunteers: `peer key` prints each one's key."
+            )
         case RateHigh() | RateLow():
             return _rate(objection)
         case (

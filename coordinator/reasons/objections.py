@@ -182,8 +182,14 @@ class OuterGain(Reason):
     usual: tuple[float, float]
 
 
+@dataclass(frozen=True)
+class NobodyVouched(Reason):
+    """The run is open, and no key is trusted: nothing bounds what strangers hold of a round."""
+
+
 Objection = (
-    RateHigh
+    NobodyVouched
+    | RateHigh
     | RateLow
     | OneRecord
     | OneDocument

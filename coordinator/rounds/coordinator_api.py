@@ -23,7 +23,7 @@ from barnraise.core.signed import Signed, sign
 from coordinator.checkpoints.keeper import CheckpointKeeper
 from coordinator.messages.checkpoints import evaluation_message, pending_message
 from coordinator.messages.rounds import claim_refusal, misfit_message, progress_message
-from coordinator.reasons.rounds import ClaimReason
+from coordinator.reasons.rounds import Banned, ClaimReason
 from coordinator.rounds.admission import Admitted, ClaimRefused, admit
 from coordinator.rounds.entrance import barred
 from coordinator.rounds.fault_reports import FaultReports, Kept, TooManyReports
@@ -146,6 +146,8 @@ class CoordinatorApi:
         """Log and keep a volunteer's report. Raises RefusedError for another run's."""
         if report.value.run != self.store.charter.run:
             raise RefusedError("the report is for another run", fix="Use this run's invite.")
+        if self.store.snapshot.position.standings.bans(report.signer):
+            raise claim_refusal(Banned(""))
         match self.faults.consider(report.value, self.clock()):
             case Kept(device, problem):
                 log.warning(

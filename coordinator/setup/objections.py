@@ -17,6 +17,7 @@ from coordinator.reasons.objections import (
     LittleHeldOut,
     LittleText,
     MostlyPadding,
+    NobodyVouched,
     NotEvaluated,
     Objection,
     OneDocument,
@@ -105,6 +106,7 @@ def find_refusal(spec: RunSpec, shape: ModelShape) -> Refusal | None:
 def find_objections(facts: RunFacts) -> list[Objection]:
     """What makes the run likely to be useless, most costly first."""
     return [
+        *_trust_objections(facts.spec),
         *_rate_objections(facts),
         *_text_objections(facts),
         *_held_out_objections(facts),
@@ -115,6 +117,11 @@ def find_objections(facts: RunFacts) -> list[Objection]:
         *_adapter_objections(facts),
         *_outer_objections(facts),
     ]
+
+
+def _trust_objections(spec: RunSpec) -> Iterator[Objection]:
+    if spec.trust.mode == "open" and not spec.trust.vouched:
+        yield NobodyVouched()
 
 
 def _rate(spec: RunSpec) -> tuple[RateKey, float] | None:

@@ -11,6 +11,7 @@ from coordinator.reasons.objections import (
     LittleHeldOut,
     LittleText,
     MostlyPadding,
+    NobodyVouched,
     NotEvaluated,
     Objection,
     OneDocument,
@@ -81,6 +82,11 @@ def test_refusals() -> None:
             RoundAboveData("round.steps", 2.5, 100),
             "with this round.steps a round trains on the data 2.5 times before anything is averaged. Set it"
             " to 100 or less.",
+        ),
+        (
+            NobodyVouched(),
+            "the run is open, and trust.vouched names no key: nothing bounds what strangers hold of a round."
+            " Name your own volunteers: `peer key` prints each one's key.",
         ),
         (
             NotEvaluated("data.held_out"),

@@ -16,6 +16,7 @@ from coordinator.reasons.objections import (
     LittleHeldOut,
     LittleText,
     MostlyPadding,
+    NobodyVouched,
     NotEvaluated,
     Objection,
     OneDocument,
@@ -165,6 +166,14 @@ def test_text_that_repeats_often_is_memorized() -> None:
 )
 def test_checkpoints_must_be_comparable(settings: dict[str, Any], objection: Objection) -> None:
     assert objections(**settings) == [objection]
+
+
+# Who takes part
+
+
+def test_an_open_run_names_somebody_whom_it_trusts() -> None:
+    assert objections(trust={"mode": "open"}) == [NobodyVouched()]
+    assert objections(trust={"mode": "open", "vouched": ("ab" * 32,)}) == []
 
 
 # Batches and rounds
