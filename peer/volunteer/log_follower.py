@@ -180,7 +180,7 @@ class LogFollower:
 
     def remove_download(self, commit: Commit) -> None:
         """Remove what has arrived of a blob that is needed no more."""
-        self.blobs.remove_download(blob_name(commit), BlobHash(commit.pieces))
+        self.blobs.remove_download(wanted(commit))
 
     async def take_checkpoint(self, head: Head) -> None:
         """Continue from the newest checkpoint's state; from one that the log names where none is served.

@@ -104,6 +104,21 @@ def test_honest_holders_do_not_blame_each_other(tmp_path: Path) -> None:
     virtual_time.run(scene())
 
 
+def test_two_commits_that_describe_a_blob_alike_share_one_download(tmp_path: Path) -> None:
+    """A copy of the whole commit: both are fetched at the same time."""
+
+    async def scene() -> None:
+        net = Net(tmp_path)
+        owner, ada = net.node("owner"), net.node("ada")
+        owner.holds(DATA)
+        copy = Wanted(TRUE.blob, TRUE.size, TRUE.pieces, LIAR_KEY)
+        fetches = [ada.transfer.fetch_pieces(each, [key("owner")]) for each in (copy, TRUE, copy)]
+        assert [path.read_bytes() for path in await asyncio.gather(*fetches)] == [DATA] * 3
+        assert len(DATA) < ada.transfer.traffic.down < len(DATA) + 1000
+
+    virtual_time.run(scene())
+
+
 def test_a_slow_liar_does_not_hold_up_the_blob_that_it_names(tmp_path: Path) -> None:
     async def scene() -> None:
         net = Net(tmp_path)

@@ -10,16 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.contract.pieces import PIECE_BYTES, piece_list, pieces_hash
+from barnraise.contract.pieces import PIECE_BYTES, Wanted, piece_list, pieces_hash
 from barnraise.core.errors import DiskFull, FileDamaged, HashMismatch, MachineError, Unreachable
-from barnraise.core.ids import BlobHash, blob_hash
+from barnraise.core.ids import BlobHash, PublicKey, blob_hash
 from barnraise.runtime.blob_store import Absent, BlobStore, Intact, SetAside, file_hash
 from barnraise.runtime.damaged import DAMAGED, DamagedFiles
 from barnraise.runtime.files import Batch
 
 DATA = b"two barns" * 1000
 NAME = blob_hash(DATA)
-LIST, FALSE = pieces_hash(DATA), pieces_hash(b"other")
+
+
+def described(name: BlobHash, pieces: BlobHash = NAME) -> Wanted:
+    return Wanted(name, len(DATA), pieces, PublicKey("0" * 64))
+
+
+TRUE, FALSE = (described(NAME, pieces) for pieces in (pieces_hash(DATA), pieces_hash(b"other")))
 
 
 @pytest.fixture
@@ -130,14 +136,14 @@ def test_a_piece_list_is_computed_once_and_again_where_it_is_truncated(store: Bl
 
 def test_a_download_in_pieces_is_accepted_or_removed(store: BlobStore) -> None:
     with pytest.raises(Unreachable, match="was removed"):
-        store.accept_pieces(NAME, LIST)
-    store.in_pieces(NAME, FALSE).write_bytes(DATA[:-1])
-    store.claimed_listing(NAME, FALSE).write_bytes(b"false")
-    store.in_pieces(NAME, LIST).write_bytes(DATA)
-    store.claimed_listing(NAME, LIST).write_bytes(piece_list(DATA))
+        store.accept_pieces(TRUE)
+    store.in_pieces(FALSE).write_bytes(DATA[:-1])
+    store.claimed_listing(FALSE).write_bytes(b"false")
+    store.in_pieces(TRUE).write_bytes(DATA)
+    store.claimed_listing(TRUE).write_bytes(piece_list(DATA))
     with pytest.raises(HashMismatch, match="asked for"):
-        store.accept_pieces(NAME, FALSE)
-    assert store.accept_pieces(NAME, LIST) == store.path(NAME)
+        store.accept_pieces(FALSE)
+    assert store.accept_pieces(TRUE) == store.path(NAME)
     assert store.get(NAME) == DATA
     assert store.listing(NAME).read_bytes() == piece_list(DATA)
     assert set(everything(store.folder)) == {store.path(NAME), store.listing(NAME)}
@@ -168,7 +174,7 @@ def test_a_file_is_copied_where_links_are_not_supported(
 def test_all_other_blobs_are_removed(store: BlobStore, tmp_path: Path) -> None:
     kept, gone = store.put(b"kept"), store.put(b"gone")
     store.partial(NAME).write_bytes(DATA[:5])
-    store.in_pieces(NAME, LIST).write_bytes(DATA[:5])
+    store.in_pieces(TRUE).write_bytes(DATA[:5])
     for name in (kept, gone):
         store.piece_list(name)
     store.keep_only({kept})
@@ -184,12 +190,12 @@ def test_only_downloads_that_went_on_lately_are_resumed(store: BlobStore, tmp_pa
     store.put(DATA)
     store.piece_list(whole)
     for name in (old, new):
-        claimed = store.claimed_listing(name, LIST)
-        for path in (store.partial(name), store.in_pieces(name, LIST), claimed):
+        claimed = store.claimed_listing(described(name))
+        for path in (store.partial(name), store.in_pieces(described(name)), claimed):
             path.write_bytes(b"x")
             os.utime(path, (100, 100) if name == old else (200, 200))
     store.remove_stale_downloads(before=150)
-    kept = {store.partial(new), store.in_pieces(new, LIST), store.claimed_listing(new, LIST)}
+    kept = {store.partial(new), store.in_pieces(described(new)), store.claimed_listing(described(new))}
     assert set(everything(tmp_path)) == kept | {store.path(whole), store.listing(whole)}
 
 

@@ -37,6 +37,11 @@ def wire_of(by: Identity, model: type[Signable], payload: bytes) -> bytes:
     return bytes.fromhex(by.public) + by.sign(model.DOMAIN + payload) + payload
 
 
+def admission(owner: Identity) -> str:
+    """One that does not end while a test lasts."""
+    return parts.admission(owner, expires=parts.NOW + 10**9)
+
+
 @dataclass
 class WireSwarm:
     """The coordinator's side of the network."""
@@ -111,7 +116,8 @@ class Attacked:
         commit, blob = contribution(self.store, owner, seed)
         node = self.node(owner)
         node.holds(blob)
-        assert self.swarm.receive(seal(owner, commit.value))
+        lasting = commit.value.model_copy(update={"admission": admission(owner)})
+        assert self.swarm.receive(seal(owner, lasting))
         return blob_hash(blob)
 
     def node(self, owner: Identity) -> Node:
@@ -123,8 +129,12 @@ class Attacked:
 
     def present(self, owner: Identity, **other: object) -> bool:
         """A peer's heartbeat, trained in the open round. Whether it is taken."""
-        run, admission = self.store.snapshot, parts.admission(owner, expires=parts.NOW + 10**9)
-        fields: dict[str, object] = {"round": run.round, "state": run.tip.state, "admission": admission}
+        run = self.store.snapshot
+        fields: dict[str, object] = {
+            "round": run.round,
+            "state": run.tip.state,
+            "admission": admission(owner),
+        }
         return self.swarm.receive(seal(owner, parts.presence(owner, **(fields | other))))
 
     def later(self, seconds: float) -> None:
@@ -134,7 +144,7 @@ class Attacked:
     async def ticks(self, count: int = 2) -> None:
         """Let the session decide, each time after all that it began has ended."""
         for _ in range(count):
-            await self.session.tick()
+            await self.session.surviving_tick()
             await until_idle(self.session)
 
     async def close(self, *owners: Identity) -> None:

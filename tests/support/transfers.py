@@ -75,9 +75,8 @@ class Node:
 
     def begins(self, data: bytes, *pieces: int) -> None:
         """It has these pieces from an earlier download."""
-        name, listed = blob_hash(data), pieces_hash(data)
-        self.blobs.claimed_listing(name, listed).write_bytes(piece_list(data))
-        part = self.blobs.in_pieces(name, listed)
+        self.blobs.claimed_listing(wanted(data)).write_bytes(piece_list(data))
+        part = self.blobs.in_pieces(wanted(data))
         part.write_bytes(bytes(len(data)))
         with part.open("r+b") as file:
             for index in pieces:

@@ -33,6 +33,11 @@ class Wanted:
     def count(self) -> int:
         return piece_count(self.size)
 
+    @property
+    def description(self) -> tuple[BlobHash, int, BlobHash]:
+        """What a commit says of the blob, whoever signed it."""
+        return self.blob, self.size, self.pieces
+
 
 def piece_count(size: int) -> int:
     return -(-size // PIECE_BYTES)

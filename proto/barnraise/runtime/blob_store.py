@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from barnraise.contract.pieces import HASH_BYTES, piece_count, piece_list
+from barnraise.contract.pieces import HASH_BYTES, Wanted, piece_count, piece_list
 from barnraise.core.errors import FileDamaged, HashMismatch, Unreachable
 from barnraise.core.ids import HASH_PATTERN, BlobHash, blob_hash, short
 from barnraise.runtime.damaged import DAMAGED, DamagedFiles
@@ -164,13 +164,13 @@ class BlobStore:
         """The file of a sequential download of `name`, which can be resumed."""
         return self._sibling(name, PART)
 
-    def in_pieces(self, name: BlobHash, pieces: BlobHash) -> Path:
-        """The file of a download of `name` in pieces, in any order. pieces: hash of the list by which."""
-        return self._sibling(name, f".{pieces[:16]}{PIECES}")
+    def in_pieces(self, wanted: Wanted) -> Path:
+        """The file of a download in pieces, in any order."""
+        return self._sibling(wanted.blob, f".{wanted.pieces[:16]}-{wanted.size}{PIECES}")
 
-    def claimed_listing(self, name: BlobHash, pieces: BlobHash) -> Path:
+    def claimed_listing(self, wanted: Wanted) -> Path:
         """The file of the piece list that a download is checked by."""
-        return self._sibling(name, f".{pieces[:16]}{CLAIMED}")
+        return self.in_pieces(wanted).with_suffix(CLAIMED)
 
     def accept(self, name: BlobHash) -> Path:
         """Check a finished download and rename it to its hash. Raises HashMismatch, and removes the file.
@@ -179,16 +179,16 @@ class BlobStore:
         """
         return self._accept(name, self.partial(name))
 
-    def accept_pieces(self, name: BlobHash, pieces: BlobHash) -> Path:
+    def accept_pieces(self, wanted: Wanted) -> Path:
         """`accept` for a download in pieces, all of which fit the list that was claimed."""
-        claimed = self.claimed_listing(name, pieces)
+        claimed = self.claimed_listing(wanted)
         try:
-            path = self._accept(name, self.in_pieces(name, pieces))
+            path = self._accept(wanted.blob, self.in_pieces(wanted))
         except HashMismatch:
             claimed.unlink(missing_ok=True)
             raise
         with disk_errors(claimed), suppress(FileNotFoundError):
-            claimed.replace(self.listing(name))  # the blob has its hash, and so it is true
+            claimed.replace(self.listing(wanted.blob))  # the blob has its hash, and so it is true
         return path
 
     def _accept(self, name: BlobHash, part: Path) -> Path:
@@ -248,9 +248,9 @@ class BlobStore:
         for file in path.parent.glob(f"{name}*"):
             file.unlink(missing_ok=True)
 
-    def remove_download(self, name: BlobHash, pieces: BlobHash) -> None:
+    def remove_download(self, wanted: Wanted) -> None:
         """Remove an unfinished download in pieces, and its list."""
-        for path in (self.in_pieces(name, pieces), self.claimed_listing(name, pieces)):
+        for path in (self.in_pieces(wanted), self.claimed_listing(wanted)):
             path.unlink(missing_ok=True)
 
     def _sibling(self, name: BlobHash, end: str) -> Path:

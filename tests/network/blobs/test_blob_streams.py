@@ -141,12 +141,12 @@ def test_an_offset_after_the_end_gives_no_bytes(tmp_path: Path) -> None:
 
 def has_pieces(node: SwarmNode, *indices: int) -> None:
     """As if an earlier download had left these, before the program was started again."""
-    node.blobs.claimed_listing(NAME, WANTED.pieces).write_bytes(piece_list(BLOB))
+    node.blobs.claimed_listing(WANTED).write_bytes(piece_list(BLOB))
     part = bytearray(len(BLOB))
     for index in indices:
         place = slice(index * PIECE_BYTES, (index + 1) * PIECE_BYTES)
         part[place] = BLOB[place]
-    node.blobs.in_pieces(NAME, WANTED.pieces).write_bytes(part)
+    node.blobs.in_pieces(WANTED).write_bytes(part)
 
 
 def test_two_halves_and_a_holder_of_junk_make_whole_copies(tmp_path: Path) -> None:

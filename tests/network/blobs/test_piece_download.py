@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from barnraise.contract.pieces import PIECE_BYTES, pieces_hash
+from barnraise.contract.pieces import PIECE_BYTES
 from barnraise.core.ids import blob_hash
 from barnraise.network.blobs.piece_picker import MAX_PIPELINE
 from barnraise.network.blobs.piece_protocol import REQUEST_BYTES, open_request
@@ -121,7 +121,7 @@ def test_pieces_from_before_a_restart_are_not_fetched_again(tmp_path: Path) -> N
         owner, ada = net.node("owner"), net.node("ada")
         owner.holds(DATA)
         ada.begins(DATA, 0, 2, 5)
-        part = ada.blobs.in_pieces(NAME, pieces_hash(DATA))
+        part = ada.blobs.in_pieces(wanted(DATA))
         part.write_bytes(part.read_bytes()[: 6 * PIECE_BYTES - 1])  # the last of them is not whole
         assert await get(ada, "owner") == DATA
         assert SIZE - 2 * PIECE_BYTES < ada.transfer.traffic.down < SIZE - 2 * PIECE_BYTES + 1000

@@ -248,7 +248,7 @@ def test_a_commit_whose_pieces_are_not_its_blob_is_detected(tmp_path: Path) -> N
         with pytest.raises(HashMismatch, match="are not its blob"):
             await ada.transfer.fetch_pieces(false_commit, [key("owner")])
         assert NAME not in ada.blobs
-        assert not ada.blobs.in_pieces(NAME, pieces_hash(other)).exists()
+        assert not ada.blobs.in_pieces(false_commit).exists()
         with pytest.raises(BlobUnavailable) as again:
             await get(ada, "owner")
         assert again.value.outcomes == {key("owner"): Untrusted()}

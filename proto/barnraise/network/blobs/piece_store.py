@@ -15,8 +15,6 @@ from barnraise.runtime.files import disk_errors, write_atomic
 
 MAX_LISTS = 4096
 """Blobs of which the hash of the piece list is remembered."""
-Description = tuple[BlobHash, BlobHash]
-"""A blob, and the hash of its piece list, as a commit states them."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,8 @@ class PieceStore:
     """All pieces that this node can serve."""
 
     blobs: BlobStore
-    _partial: dict[Description, PartialBlob] = field(default_factory=dict)
+    _partial: dict[tuple[BlobHash, int, BlobHash], PartialBlob] = field(default_factory=dict)
+    """By description."""
     _lists: dict[BlobHash, BlobHash] = field(default_factory=dict)
     """The hashes of the piece lists of whole blobs: each follows from its blob's hash."""
 
@@ -103,11 +102,11 @@ class PieceStore:
         """What is here of a blob of `size` bytes whose list has this hash. None where a commit that says so
         is false: who serves it has signed, or believed, the same.
         """
-        held = self._partial.get((name, pieces))
+        held = self._partial.get((name, size, pieces))
         if held is None and name in self.blobs and self.blobs.size(name) == size:
             is_true = await asyncio.to_thread(self._list_hash, name) == pieces
             return StoredBlob(self.blobs, name, size) if is_true else None
-        return held if held is not None and held.size == size else None
+        return held
 
     def _list_hash(self, name: BlobHash) -> BlobHash:
         """Slow at first."""
@@ -119,28 +118,28 @@ class PieceStore:
 
     def known_list(self, wanted: Wanted) -> PieceList | None:
         """The piece list that an earlier download left here, if it is the right one."""
-        path = self.blobs.claimed_listing(wanted.blob, wanted.pieces)
+        path = self.blobs.claimed_listing(wanted)
         if path.is_file() and file_hash(path) == wanted.pieces:
             return PieceList.opened(path.read_bytes(), wanted)
         return None
 
     def open_partial(self, wanted: Wanted, pieces: PieceList) -> PartialBlob:
         """Begin a download, and serve what arrives. Raises DiskFull."""
-        write_atomic(self.blobs.claimed_listing(wanted.blob, wanted.pieces), pieces.wire)
-        partial = PartialBlob(self.blobs.in_pieces(wanted.blob, wanted.pieces), wanted, pieces)
-        self._partial[wanted.blob, wanted.pieces] = partial
+        write_atomic(self.blobs.claimed_listing(wanted), pieces.wire)
+        partial = PartialBlob(self.blobs.in_pieces(wanted), wanted, pieces)
+        self._partial[wanted.description] = partial
         return partial
 
     def close_partial(self, wanted: Wanted) -> None:
         """End a download, whole or not: what has arrived stays on disk."""
-        self._partial.pop((wanted.blob, wanted.pieces)).close()
+        self._partial.pop(wanted.description).close()
 
     def accept(self, wanted: Wanted) -> Path:
         """Check the whole hash of a complete download, and store it. Slow.
 
         Raises HashMismatch, and Unreachable where the file was removed meanwhile.
         """
-        return self.blobs.accept_pieces(wanted.blob, wanted.pieces)
+        return self.blobs.accept_pieces(wanted)
 
     def check(self, wanted: Wanted) -> None:
         """Check that a blob that is here is the one that a commit describes. Slow at first.

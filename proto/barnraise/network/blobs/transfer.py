@@ -74,7 +74,7 @@ class Transfer:
         self._context = DownloadContext(
             own, self._store, pool, Reputation(timing), timing, in_flight_limit(caps.down)
         )
-        self._fetching: WeakValueDictionary[BlobHash | Wanted, asyncio.Lock] = WeakValueDictionary()
+        self._fetching: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
 
     async def fetch(self, name: BlobHash, limit: int, holders: Sequence[PublicKey]) -> Path:
         """Get a blob of at most `limit` bytes into the store, from the first holder that serves it whole.
@@ -94,7 +94,7 @@ class Transfer:
         is not fetched again. Raises BlobUnavailable with the outcome of each holder, HashMismatch where
         the commit that describes the blob cannot be true, DiskFull.
         """
-        async with self._one_at_a_time(wanted):
+        async with self._one_at_a_time(wanted.description):
             if wanted.blob not in self._blobs:
                 return await download_pieces(self._context, wanted, holders)
             try:  # it arrived by another commit; others cannot fetch it by this one where that lies about it
@@ -146,7 +146,7 @@ class Transfer:
         finally:
             end_stream(writer)
 
-    def _one_at_a_time(self, what: BlobHash | Wanted) -> asyncio.Lock:
+    def _one_at_a_time(self, what: object) -> asyncio.Lock:
         """Two may ask for one blob. Commits that describe it otherwise do not wait for each other."""
         return self._fetching.setdefault(what, asyncio.Lock())
 
