@@ -40,6 +40,8 @@ steps = 4
 [checkpoint]
 every = 1000
 held_out_tokens = 0
+[trust]
+mode = "open"
 """
 
 
