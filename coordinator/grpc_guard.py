@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -98,16 +98,11 @@ class AddressLimit(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         return limited
 
     def _stream(self, answer: Any) -> Any:
-        async def limited(request: Any, context: Context) -> AsyncIterator[Any]:
+        async def limited(request: Any, context: Context) -> None:
             await self._check(context)
-            replies = answer(request, context)
             seconds = self._guard.limits.stream_seconds
-            end = time.monotonic() + seconds
             try:
-                while True:
-                    yield await asyncio.wait_for(anext(replies), end - time.monotonic())
-            except StopAsyncIteration:
-                return
+                await asyncio.wait_for(_written(answer(request, context), context), seconds)
             except asyncio.TimeoutError:
                 await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"a stream lasts {seconds:.0f} s here")
 
@@ -118,3 +113,12 @@ class AddressLimit(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             self._guard.check_address(context.peer())
         except TooManyCalls as error:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{error.problem}\n{error.fix}")
+
+
+async def _written(replies: Any, context: Context) -> None:
+    """Send what a handler yields, or wait for one that sends by itself."""
+    if not hasattr(replies, "__aiter__"):
+        await replies
+        return
+    async for reply in replies:
+        await context.write(reply)

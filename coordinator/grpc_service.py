@@ -212,7 +212,7 @@ async def ask_join(
 
 def _cause(error: grpc.aio.AioRpcError) -> str:
     """Of a failed call: what the other side says, or the end of gRPC's own account of a connection."""
-    said = error.details() or error.code().name.lower()
+    said = (error.details() or error.code().name.lower()).partition("\n")[0]  # then the fix
     return said.rpartition(": ")[2] if error.code() is grpc.StatusCode.UNAVAILABLE else said
 
 

@@ -19,6 +19,7 @@ from barnraise.contract.records import Evaluation, JoinClaim, seal
 from barnraise.contract.status import RunStatus
 from barnraise.core.errors import RefusedError, Unreachable
 from barnraise.core.ids import Millis, PublicKey, short
+from barnraise.core.rates import Allowance, Rates
 from barnraise.core.signed import Signed, sign
 from coordinator.checkpoints.keeper import CheckpointKeeper
 from coordinator.messages.checkpoints import evaluation_message, pending_message
@@ -35,6 +36,8 @@ log = logging.getLogger("coordinator")
 
 MAX_REFUSED = 1024
 """Keys whose last refusal is remembered."""
+STRANGERS_LOGGED = Allowance(burst=30, per_second=1 / 60)
+"""Refusals of strangers: enough to see that there are many, too few to fill a log."""
 MAX_MISFITS = 16
 """A version is what a stranger says: no more of them are logged."""
 
@@ -65,6 +68,8 @@ class CoordinatorApi:
     faults: FaultReports = field(default_factory=lambda: FaultReports(TIMING.fault_reports))
     _joining: dict[PublicKey, str] = field(default_factory=dict)
     """The invitations by which keys are being admitted."""
+    _strangers: Rates = field(default_factory=lambda: Rates(STRANGERS_LOGGED))
+    """Refusals of keys that were never admitted."""
     _refused: dict[PublicKey, ClaimReason] = field(default_factory=dict)
     """The last refusal of each key since it was admitted."""
 
@@ -132,8 +137,9 @@ class CoordinatorApi:
             log.warning("%s", misfit_message(reason))
 
     def _report(self, claim: Signed[JoinClaim], reason: ClaimReason, problem: str) -> None:
-        """Log a refusal where it is news: claims are repeated."""
-        if reason.is_news_after(self._refused.get(claim.signer)):
+        """Log a refusal where it is news: claims are repeated, and keys cost nothing."""
+        is_news = reason.is_news_after(self._refused.get(claim.signer))
+        if is_news and (self.knows(claim.signer) or not self._strangers.take("", self.clock() / 1000)):
             log.warning("refused a claim of %s (%s): %s", self._who(claim), short(claim.signer), problem)
         if claim.signer in self._refused or len(self._refused) < MAX_REFUSED:
             self._refused[claim.signer] = reason

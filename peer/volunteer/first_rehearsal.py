@@ -10,14 +10,14 @@ from barnraise.contract.charter import Charter
 from barnraise.contract.fault_report import MAX_PROBLEM, FaultReport
 from barnraise.contract.invite import Invite
 from barnraise.contract.records import Head
-from barnraise.core.errors import InvalidRun, NetworkError, RefusedError
+from barnraise.core.errors import InvalidRun
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, Round
 from barnraise.core.signed import sign
 from barnraise.rehearsal.isolation import Isolated
 from barnraise.rehearsal.outcomes import Fault, fault_fix, fault_message
 from barnraise.rehearsal.samples import RehearsalSamples
-from peer.coordinator_client import connect
+from peer.coordinator_client import ELSEWHERE, connect
 from peer.timing import Timing
 from peer.training.trainer import Trainer
 from peer.volunteer.samples import Samples
@@ -71,5 +71,5 @@ async def report_fault(
         async with connect(invite, timing) as api:
             await api.report_fault(sign(identity, report))
         log.info("reported to the run's maintainer")
-    except (NetworkError, RefusedError) as failed:
+    except ELSEWHERE as failed:
         log.warning("the maintainer was not informed: %s", failed.problem)

@@ -118,6 +118,19 @@ def test_one_key_that_changes_its_name_fills_neither_time_nor_journal(store: Run
     assert len(list(store.journal.rows())) == before + 1
 
 
+def test_refused_strangers_do_not_fill_the_log(store: RunStore, caplog: pytest.LogCaptureFixture) -> None:
+    """Each refusal of another key was a line."""
+
+    async def play() -> None:
+        async with served(session_of(store)) as invite:
+            late = parts.NOW - 10 * 3_600_000
+            found = await joins(invite, [claim_of(Identity.generate(), "", late) for _ in range(90)])
+            assert found == {"PERMISSION_DENIED": 90}
+
+    asyncio.run(play())
+    assert sum("refused a claim" in record.getMessage() for record in caplog.records) == 30
+
+
 def test_a_new_name_is_journaled_an_hour_later(store: RunStore) -> None:
     for minutes, name in ((0, "ada"), (30, "eve"), (60, "ada l.")):
         at = parts.NOW + minutes * 60_000

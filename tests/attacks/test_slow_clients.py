@@ -7,11 +7,16 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2_grpc
 
 from barnraise.contract.invite import Invite
 from barnraise.core.ids import Millis
+from barnraise.network.tls.channel import secure_channel
 from barnraise.runtime.run_clock import RunClock
 from coordinator.call_limits import LIMITS
 from coordinator.store.run_store import RunStore
@@ -108,6 +113,33 @@ def test_who_says_nothing_or_begins_and_stops_is_disconnected(store: RunStore, s
             assert await asyncio.wait_for(reader.read(), 20) == b""
             await end([(reader, writer)])
             assert await joins(invite)
+
+    asyncio.run(play())
+
+
+async def outcome(call: Any) -> grpc.StatusCode | None:
+    """Read all replies."""
+    try:
+        while await call.read() is not grpc.aio.EOF:  # type: ignore[attr-defined]
+            pass
+    except grpc.aio.AioRpcError as error:
+        return error.code()
+    return None
+
+
+def test_a_stream_of_the_health_service_has_an_end(store: RunStore) -> None:
+    """A watch lasted as long as its caller wanted, and so did each call of the reflection service."""
+    brief = replace(LIMITS, stream_seconds=0.2)
+
+    async def play() -> None:
+        async with (
+            served(session_of(store), limits=brief) as invite,
+            secure_channel(invite.endpoints[0], invite.run, (invite.key,)) as channel,
+        ):
+            watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            reflect = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo()
+            for call in (watch, reflect):
+                assert await asyncio.wait_for(outcome(call), 20) is grpc.StatusCode.DEADLINE_EXCEEDED
 
     asyncio.run(play())
 
