@@ -32,10 +32,12 @@ def admit(
     timing: Timing,
     in_use: HasOtherInstance | None = None,
     barred: EntranceReason | None = None,
+    invitation: str = "",
 ) -> Admitted | ClaimRefused:
     """Decide on a claim that the claimant's key has signed.
 
-    now: the run's clock. in_use: as `Instances.in_use`. barred: as `coordinator.rounds.entrance.barred`.
+    now: the run's clock. in_use: as `Instances.in_use`. barred, invitation: as of
+    `coordinator.rounds.entrance`.
     """
     if claim.run != run:
         return ClaimRefused(WrongRun(run, claim.run))
@@ -46,4 +48,5 @@ def admit(
         return ClaimRefused(barred)
     if in_use is not None:
         return ClaimRefused(in_use)
-    return Admitted(Admission(run=run, peer=claim.owner, expires=now + round(timing.admission * 1000)))
+    expires = now + round(timing.admission * 1000)
+    return Admitted(Admission(run=run, peer=claim.owner, expires=expires, invitation=invitation))

@@ -26,7 +26,7 @@ from coordinator.messages.checkpoints import evaluation_message, pending_message
 from coordinator.messages.rounds import claim_refusal, misfit_message, progress_message
 from coordinator.reasons.rounds import Banned, ClaimReason
 from coordinator.rounds.admission import Admitted, ClaimRefused, admit
-from coordinator.rounds.entrance import barred
+from coordinator.rounds.entrance import barred, invitation_for
 from coordinator.rounds.fault_reports import FaultReports, Kept, TooManyReports
 from coordinator.rounds.session import Session
 from coordinator.store.run_store import RunStore
@@ -93,7 +93,8 @@ class CoordinatorApi:
         in_use = instances.in_use(claim.value, now)
         run, present = self.store.snapshot, self.session.members.presences
         closed = barred(claim.value, run, present, now, self._joining)
-        match admit(claim.value, charter.run, now, self.timing, in_use, closed):
+        invitation = invitation_for(claim.value, run)
+        match admit(claim.value, charter.run, now, self.timing, in_use, closed, invitation):
             case ClaimRefused(reason):
                 refusal = claim_refusal(reason)
                 self._report(claim, reason, refusal.problem)

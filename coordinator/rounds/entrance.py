@@ -7,19 +7,22 @@
 | allow-list | `trust.vouched`                                                               |
 
 Closers and the keys in `trust.vouched` need no invitation. Nobody admits a banned key. A key that is present
-was admitted by the coordinator or by a closer, whose journals differ: it is renewed.
+was admitted by the coordinator or by a closer, whose journals differ: it is renewed, and counts as a use of
+the invitation that its admission names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
-from barnraise.contract.invitation import Invitation, open_invitation
-from barnraise.contract.records import JoinClaim
+from barnraise.contract.invitation import Invitation, invitation_id, open_invitation
+from barnraise.contract.records import Admission, JoinClaim, Presence
 from barnraise.contract.rounds import seconds_between
 from barnraise.core.errors import TrustError
 from barnraise.core.ids import Millis, PublicKey
+from barnraise.core.signed import open_text
 from coordinator.reasons.rounds import (
     Banned,
     EntranceReason,
@@ -36,13 +39,13 @@ from coordinator.store.run_state import RunState
 def barred(
     claim: JoinClaim,
     run: RunState,
-    present: Collection[PublicKey],
+    present: Mapping[PublicKey, Presence],
     now: Millis,
     joining: Mapping[PublicKey, str] = MappingProxyType({}),
 ) -> EntranceReason | None:
     """Why the run is not open to the claim's key; None where it is.
 
-    present: keys of live volunteers. joining: the invitations by which keys are being admitted, as of
+    present: heartbeats of live volunteers. joining: the invitations by which keys are being admitted, as of
     `RunState.invited`.
     """
     key = PublicKey(claim.owner)
@@ -56,12 +59,28 @@ def barred(
         return NotOnList(key)
     if key in run.invited or key in present:
         return None
-    return _uninvited(claim, run, now, {**joining, **run.invited})
+    elsewhere = {key: _invitation_of(each.admission) for key, each in present.items()}
+    return _uninvited(claim, run, now, {**elsewhere, **joining, **run.invited})
 
 
 def closers_of(run: RunState) -> frozenset[str]:
     """Keys that take part as closers, now or by the charter."""
     return frozenset((run.run_key, *run.position.named, *run.spec.closers.keys))
+
+
+def invitation_for(claim: JoinClaim, run: RunState) -> str:
+    """The id of the invitation that an admission by this claim names; empty for none."""
+    asked = invitation_id(claim.invitation) if run.is_first_use(claim) else ""
+    return run.invited.get(PublicKey(claim.owner), asked)
+
+
+@lru_cache(maxsize=2**14)
+def _invitation_of(admission: str) -> str:
+    """Of a record that was checked when it was received."""
+    try:
+        return open_text(Admission, admission, signer=None).value.invitation
+    except TrustError:
+        return ""
 
 
 def uses_of(id: str, invited: Mapping[PublicKey, str]) -> int:

@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 
 from barnraise.contract.invite import parse_invite
+from barnraise.contract.records import Admission
 from barnraise.contract.spec import TrustSpec
 from barnraise.core.errors import InviteError, KeyBanned, RefusedError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis
+from barnraise.core.signed import open_signed, sign
 from barnraise.runtime.run_clock import RunClock
 from coordinator.messages.rounds import claim_refusal
 from coordinator.reasons import rounds as reasons
+from coordinator.rounds.membership import Membership
 from coordinator.rounds.standing_orders import StandingOrder, StandingOrders, leave_order
 from coordinator.store.run_store import RunStore
 from peer.coordinator_client import connect
@@ -99,6 +102,22 @@ def test_forty_keys_that_join_at_once_share_one_use(store: RunStore) -> None:
     found = asyncio.run(play())
     assert sum(isinstance(each, RefusedError) for each in found) == len(KEYS) - 1
     assert len(store.snapshot.invited) == 1
+
+
+def test_what_a_closer_admitted_counts_here_too(store: RunStore) -> None:
+    """While the coordinator was away: its heartbeat has the closer's admission."""
+    invitation = parts.invitation(uses=1)
+    admission = Admission(run=parts.RUN, peer=KEYS[0].public, expires=NOW + 10**6, invitation="1f" * 8)
+    beat = parts.presence(KEYS[0], admission=sign(parts.STRANGER, admission).text)
+    session = session_of(store)
+    session.members = Membership.of([beat])
+    api = api_of(session)
+    with pytest.raises(RefusedError, match="used up"):
+        asyncio.run(api.join(parts.claim(KEYS[1], invitation=invitation)))
+    renewed = asyncio.run(api.join(parts.claim(KEYS[0], invitation=invitation)))
+    found = open_signed(Admission, renewed.admission, signer=parts.AUTHORITY.public)
+    assert found.value.invitation == "1f" * 8
+    assert store.snapshot.invited == {KEYS[0].public: "1f" * 8}
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ from barnraise.contract.field_types import Run as Run
 from barnraise.contract.field_types import Time as Time
 from barnraise.contract.field_types import total as total
 from barnraise.contract.head_signer import no_head_of, signer_of_head
-from barnraise.contract.invitation import InvitationText
+from barnraise.contract.invitation import InvitationId, InvitationText
 from barnraise.contract.log_entries import ListName
 from barnraise.contract.pieces import Wanted
 from barnraise.contract.protocol import (
@@ -76,6 +76,8 @@ class Admission(Extensible):
     peer: Hex64
     expires: Time
     """Milliseconds on the run's clock."""
+    invitation: Annotated[InvitationId | Literal[""], Field(exclude_if=lambda id: not id)] = ""
+    """By which the key was admitted first: each closer counts what the others admit."""
 
 
 Activity = Literal["training", "late", "waiting", "leaving"]
