@@ -179,6 +179,7 @@ async def _serve(
             return None
         swarm = await node(store.authority, store.charter.run, store.blobs)
         stack.push_async_callback(swarm.stop)
+        swarm.admit(*store.snapshot.claims)  # they come before strangers from the start
         for head in await swarm.heads():  # a backup is older than what was signed since
             clock.not_before(Millis(head.at))
         absent = PreparedData(store.charter, folder).absent

@@ -29,6 +29,8 @@ from scripts.benchmarks.convergence.measure import add_arguments as add_converge
 from scripts.benchmarks.convergence.measure import convergence
 from scripts.benchmarks.data import FILES, measure_data
 from scripts.benchmarks.download import DownloadFailed, measure_download
+from scripts.benchmarks.floods.attacks import FLOODS
+from scripts.benchmarks.floods.measure import measure_floods
 from scripts.benchmarks.flushes import measure_file, measure_flushes
 from scripts.benchmarks.load.measure import measure_load
 from scripts.benchmarks.models import CASES, measure_models
@@ -90,6 +92,7 @@ MEASUREMENTS: dict[str, Callable[[argparse.Namespace], Iterable[str]]] = {
     "records": lambda options: [measure_records(options.volunteers, options.rounds, options.seconds)],
     "data": lambda options: [measure_data(options.megabytes, options.repeats, options.kinds)],
     "load": lambda options: measure_load(options.volunteers, options.seconds, options.core, options.profile),
+    "floods": lambda options: measure_floods(options.floods, options.seconds),
     "flushes": _flushes,
     "year": lambda options: measure_year(options.rounds, options.contributions, options.folder),
     "verify": lambda options: [measure_verify(options.peers, options.rounds)],
@@ -157,6 +160,9 @@ def _parser() -> argparse.ArgumentParser:
     load.add_argument("--seconds", type=float, default=120.0, help="of each measurement")
     load.add_argument("--core", type=int, help="keep the coordinator on this core, and the rest off it")
     load.add_argument("--profile", type=Path, help="a file for cProfile's figures of the coordinator")
+    floods = commands.add_parser("floods", help="rounds and memory of a run under floods of strangers")
+    floods.add_argument("--floods", nargs="*", choices=FLOODS, default=list(FLOODS))
+    floods.add_argument("--seconds", type=float, default=24.0, help="of each flood, and between two")
     flushes = commands.add_parser("flushes", help="what it costs that a power cut loses nothing")
     flushes.add_argument("--contributions", type=int, nargs="*", default=[2, 16])
     flushes.add_argument("--rounds", type=int, default=5)

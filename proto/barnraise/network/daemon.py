@@ -197,8 +197,21 @@ class Daemon:
 
     async def routes(self, peer: PublicKey) -> list[str]:
         """The addresses of the present connections to a peer."""
-        found = await daemon_calls.connected(self.p2p)
-        return [address for key, addresses in found if key == peer for address in addresses]
+        return [address for key, addresses in await self.connected() if key == peer for address in addresses]
+
+    async def connected(self) -> list[tuple[PublicKey | None, list[str]]]:
+        """The peers that are connected, and the addresses of their connections. Raises OSError, EOFError."""
+        try:
+            return await daemon_calls.connected(self.p2p)
+        except P2PDaemonError as error:
+            raise ConnectionError(str(error)) from None
+
+    async def prefer(self, peer: PublicKey, weight: int) -> None:
+        """Keep the connections to a peer longest where there are too many. Raises OSError, EOFError."""
+        try:
+            await daemon_calls.prefer(self.p2p, peer, weight)
+        except P2PDaemonError as error:
+            raise ConnectionError(str(error)) from None
 
     async def connect(self, address: str) -> PeerID | None:
         """Dial a node by its multiaddress. None where it is this node, or does not answer."""

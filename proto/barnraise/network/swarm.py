@@ -27,6 +27,7 @@ from barnraise.network.address_book import AddressBook, Node
 from barnraise.network.address_protocol import ADDRESS_PROTOCOL, AddressProtocol
 from barnraise.network.blobs.rate_limiter import UNCAPPED, Caps
 from barnraise.network.blobs.transfer import PIECE_PROTOCOL, WHOLE_PROTOCOL, Transfer
+from barnraise.network.connection_upkeep import ConnectionUpkeep
 from barnraise.network.daemon import Daemon
 from barnraise.network.daemon_failure import describe_failure
 from barnraise.network.gossip import GOSSIP_PROTOCOL, Gossip
@@ -158,12 +159,14 @@ class Swarm:
     async def guard(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work`, and start the daemon again whenever it ends or hangs."""
         main, keeping = asyncio.create_task(work), asyncio.create_task(self._keep_daemon())
+        upkeep = asyncio.create_task(ConnectionUpkeep(self._daemon, self._guard, self._timing).run())
         try:
             await asyncio.wait({main, keeping}, return_when=asyncio.FIRST_COMPLETED)
             (main if main.done() else keeping).result()
         finally:
             main.cancel()
             keeping.cancel()
+            upkeep.cancel()
 
     async def _keep_daemon(self) -> None:
         while True:
@@ -228,9 +231,10 @@ class Swarm:
         """As `AddressProtocol.ask`."""
         return await self._addresses.ask(peer, self._daemon.open_stream)
 
-    def admit(self, key: PublicKey) -> None:
-        """As `KeyAccess.admit`: the run has admitted a key, of which no record may be here yet."""
-        self._guard.admit(key)
+    def admit(self, *keys: PublicKey) -> None:
+        """As `KeyAccess.admit`: the run has admitted these keys, of which no record may be here yet."""
+        for key in keys:
+            self._guard.admit(key)
 
     def learn(self, head: Signed[Head]) -> None:
         """As `Gossip.learn`: a head that was found another way."""

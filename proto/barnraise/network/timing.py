@@ -32,6 +32,8 @@ class Timing:
     """For a stream to open: a few round trips. After it the connection is dialled again."""
     daemon_poll: float = 5.0
     """Between two questions whether the libp2p daemon answers."""
+    connection_check: float = 10.0
+    """Between two looks at who is connected: below the time in which the daemon closes new connections."""
     daemon_answer: float = 10.0
     """For its answer, which takes a millisecond on an idle machine."""
     daemon_restart: float = 2.0

@@ -1,0 +1,1 @@
+"""Rounds and memory of a run under floods: `scripts/bench floods`."""
