@@ -65,7 +65,7 @@ class Node:
 
     @property
     def admission(self) -> str:
-        return sign(AUTHORITY, Admission(run=RUN, peer=self.identity.public, expires=2**50)).text
+        return sign(AUTHORITY, Admission(run=RUN, peer=self.identity.public, expires=2**47)).text
 
 
 def measure_records(counts: Sequence[int], rounds: int, seconds: float) -> str:

@@ -96,7 +96,7 @@ def drawn(
 ) -> SimulatedVolunteer:
     """Volunteer `number`, admitted by `authority`, about to train from `state`."""
     identity = Identity.from_seed(number.to_bytes(31, "big") + b"\x07")
-    admission = Admission(run=run, peer=identity.public, expires=2**50)
+    admission = Admission(run=run, peer=identity.public, expires=2**47)
     return SimulatedVolunteer(
         identity=identity,
         admission=sign(authority, admission).text,
