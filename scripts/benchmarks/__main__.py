@@ -21,6 +21,8 @@ import psutil
 
 from scripts.benchmarks.absence import AWAY, measure_absence
 from scripts.benchmarks.absence import CASES as ABSENCE_CASES
+from scripts.benchmarks.attacks.measure import add_arguments as add_attacks
+from scripts.benchmarks.attacks.measure import attacks
 from scripts.benchmarks.audits.measure import measure_audits
 from scripts.benchmarks.audits.statistics import KINDS as AUDIT_KINDS
 from scripts.benchmarks.codec import KINDS, LAYOUTS, SEED
@@ -86,6 +88,7 @@ MEASUREMENTS: dict[str, Callable[[argparse.Namespace], Iterable[str]]] = {
         options.rounds, options.seed, options.cases, options.away, CACHE / "bench"
     ),
     "audits": lambda options: measure_audits(options.kinds, options.seed, CACHE / "bench", options.results),
+    "attacks": attacks,
     "uplink": lambda options: [measure_uplink(options_of(options))],
     "models": lambda options: measure_models(options.cases, options.folder),
     "scale": _scale,
@@ -118,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     add_convergence(
         commands.add_parser("convergence", help="loss and bytes of each way of training together")
     )
+    add_attacks(commands.add_parser("attacks", help="what is left of a run's gain under attacks"))
     absence = commands.add_parser(
         "absence", help="what training through an absence of the coordinator is worth"
     )

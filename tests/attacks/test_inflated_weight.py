@@ -30,7 +30,9 @@ from barnraise.fold.replay import Cause, Difference, Replay
 from coordinator.rounds.candidate_check import check_candidate
 from coordinator.store.next_entry import close_of
 from coordinator.store.run_store import RunStore
+from scripts.benchmarks.attacks.kinds import INFLATED
 from tests.support import parts
+from tests.support.attacked_swarm import attacked
 from tests.support.coordinators import contribution, opened_store
 
 OTHERS = tuple(Identity.from_seed(bytes([n]) * 32) for n in range(20, 27))
@@ -129,3 +131,11 @@ def test_a_round_of_suspended_keys_does_not_close(store: RunStore) -> None:
     spec = run.charter.spec.model_copy(update={"round": two})
     with pytest.raises(StateError):
         check_close(close, commits, one_left, spec)
+
+
+def test_it_harms_an_undefended_run() -> None:
+    assert attacked(INFLATED, "none").share < 0.5
+
+
+def test_an_open_run_keeps_its_gain() -> None:
+    assert attacked(INFLATED, "audits").share >= 0.9

@@ -1,0 +1,17 @@
+"""Three of eight peers are honest until they are trusted, and attack together then."""
+
+from __future__ import annotations
+
+import pytest
+
+from scripts.benchmarks.attacks.kinds import HUGE, INNER_PRODUCT, Attack
+from tests.support.attacked_swarm import attacked
+
+
+def test_they_harm_an_undefended_run() -> None:
+    assert attacked(HUGE, "none", sleepers=True).share < 0
+
+
+@pytest.mark.parametrize("attack", [HUGE, INNER_PRODUCT], ids=lambda attack: attack.name)
+def test_an_open_run_keeps_its_gain(attack: Attack) -> None:
+    assert attacked(attack, "audits", sleepers=True).share >= 0.9
