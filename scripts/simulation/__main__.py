@@ -18,6 +18,7 @@ import numpy as np
 
 from barnraise.contract.spec import CheckpointSpec, DataSpec, RoundSpec, RunSpec
 from barnraise.contract.state import TrainState
+from barnraise.contract.trust_spec import TrustSpec
 from scripts.benchmarks.simulation import LAYOUT
 from scripts.simulation.churn import Churn, ChurnResult
 from tests.support.coordinators import opened_store
@@ -66,6 +67,7 @@ def simulate(volunteers: int, hours: float, seed: int, seconds: float, half_life
         data=DataSpec(source="none", sequence_length=512),
         round=RoundSpec(seconds=seconds, grace=seconds / 5),
         checkpoint=CheckpointSpec(every=4, held_out_tokens=0),
+        trust=TrustSpec(mode="open"),
     )
     genesis = TrainState({name: np.zeros(shape, np.float32) for name, shape in LAYOUT})
     shared_memory = Path("/dev/shm")
