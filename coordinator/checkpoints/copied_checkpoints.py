@@ -12,19 +12,27 @@ from barnraise.contract.manifest import MAX_MANIFEST_BYTES, Manifest, check_inte
 from barnraise.contract.records import Evaluation, Head
 from barnraise.contract.run_keys import Signers
 from barnraise.contract.tip import Position, first_closers, holders
-from barnraise.core.errors import StateError, TrustError, Unreachable
-from barnraise.core.ids import BlobHash, Millis, blob_hash
+from barnraise.core.errors import MalformedRecord, StateError, TrustError, Unreachable
+from barnraise.core.ids import BlobHash, Millis, blob_hash, short
+from barnraise.core.recent import Recent
 from barnraise.core.signed import Signed
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
+from barnraise.runtime.peer_faults import BY_DATA
 from coordinator.checkpoints.archive_writer import ArchiveContent, ArchiveWriter
 from coordinator.checkpoints.interim import write_interim
 from coordinator.reasons.checkpoints import EvaluationProgress, EvaluationStatus
 from coordinator.run_folder import ARCHIVE
+from coordinator.store.named_blobs import named_by_run
 from coordinator.store.run_store import RunStore
 from coordinator.timing import TIMING, Timing
 
 log = logging.getLogger("coordinator")
+
+REMEMBERED = 4096
+"""Checkpoints that were refused."""
+MOST_FILES = 4
+"""Bytes of a checkpoint by a closer alone, in those of the largest one that is known."""
 
 
 @dataclass
@@ -36,6 +44,8 @@ class CopiedCheckpoints:
     clock: Callable[[], Millis]
     archive: ArchiveWriter
     timing: Timing = TIMING
+    _refused: Recent[BlobHash] = field(default_factory=lambda: Recent(REMEMBERED))
+    """Manifests that a closer alone named, and that are none: they are fetched once."""
     _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while the set of files that the store keeps changes, and while they are linked."""
 
@@ -87,20 +97,31 @@ class CopiedCheckpoints:
     def _is_new(self, head: Head) -> bool:
         run = self.store.snapshot
         known = run.checkpoints.get(head.checkpoint_round)
-        if head.checkpoint_round > run.tip.round or head.checkpoint_round < run.newest_checkpoint.value.round:
+        if (
+            BlobHash(head.checkpoint) in self._refused
+            or head.checkpoint_round > run.tip.round
+            or head.checkpoint_round < run.newest_checkpoint.value.round
+        ):
             return False
         return known is None or blob_hash(known.wire) != head.checkpoint
 
     async def _copy(self, name: BlobHash) -> None:
         store, position = self.store, self.store.snapshot.position
         try:
-            signed = await copy_checkpoint(store.charter, self.swarm, store.blobs, name, position)
-        except (Unreachable, TrustError, StateError) as error:
+            known = store.snapshot.checkpoints.values()
+            most = MOST_FILES * max((signed.value.size for signed in known), default=2**42)
+            signed = await copy_checkpoint(store.charter, self.swarm, store.blobs, name, position, most)
+        except Unreachable as error:
             log.info("the newest checkpoint is not copied yet: %s", error.problem)
             return
+        except (TrustError, StateError, *BY_DATA) as error:
+            self._refused.add(name)
+            log.warning("the checkpoint %s is not copied: %s", short(name), error)
+            if name not in named_by_run(store.snapshot, store.blobs):
+                store.blobs.remove(name)
+            return
         final = signed.signer in store.snapshot.signers.run_keys
-        known = store.snapshot.checkpoints.get(signed.value.round)
-        if not final and known is not None:
+        if not final and signed.value.round in store.snapshot.checkpoints:
             return  # one of another closer, with the same state
         async with self._writing:
             await asyncio.to_thread(store.adopt_checkpoint, signed, self.clock(), shown=final)
@@ -109,9 +130,11 @@ class CopiedCheckpoints:
 
 
 async def copy_checkpoint(
-    charter: Charter, swarm: Swarm, blobs: BlobStore, name: BlobHash, position: Position
+    charter: Charter, swarm: Swarm, blobs: BlobStore, name: BlobHash, position: Position, most: int = 2**44
 ) -> Signed[Manifest]:
     """Have a checkpoint's manifest and files in the store. position: the newest one that is known.
+
+    most: bytes of one that a closer signed.
 
     Raises Unreachable, TrustError.
     """
@@ -122,6 +145,11 @@ async def copy_checkpoint(
     signers = Signers(charter.authority_key, position.successors, closers=frozenset(closers))
     signed = open_manifest(wire, run=charter.run, signers=signers)
     check_interim(signed, signers, position)
+    if signed.signer not in signers.run_keys and signed.value.size > most:
+        raise MalformedRecord(
+            f"a checkpoint of {signed.value.size} bytes by {short(signed.signer)} alone",
+            fix="It is not copied. The coordinator's may have any size.",
+        )
     for entry in signed.value.files:
         await swarm.fetch(BlobHash(entry.hash), entry.size, having)
     return signed

@@ -38,7 +38,7 @@ class Log:
         if kind == "resume":
             return parts.amendment(Resume, at, certificate=before, standings=at.standings.name)
         if kind == "ban":
-            changes = (Change(key=ADA.public, level="banned", cause="order"),)
+            changes = (Change(key=STRANGER.public, level="banned", cause="order"),)
             return parts.amendment(StandingChange, at, certificate=before, changes=changes)
         if kind == "delegation":
             return parts.amendment(Delegation, at, certificate=before, closers=CLOSERS)

@@ -10,6 +10,7 @@ from typing import Protocol
 from barnraise.contract.certificates import Authorities, Certificate, check_certificate
 from barnraise.contract.charter import Charter
 from barnraise.contract.double_signing import Certified, DoubleSigned, contradict, proof_of
+from barnraise.contract.head_proof import certifiers_at, is_certified
 from barnraise.contract.log_entries import Close, Entry, Resume
 from barnraise.contract.run_keys import Successors, generation_of, keys_of
 from barnraise.contract.standing import NONE, read_standings
@@ -20,6 +21,10 @@ from barnraise.fold.log import Link, Step, Unreadable, certified, check_step, re
 
 Read = Callable[[BlobHash], Awaitable[bytes]]
 """An entry's payload, or a list of standings, by its name. Raises Unreachable, TrustError."""
+
+
+MAX_UNPROVED, MAX_UNPROVED_BYTES = 2**15, 2**29
+"""Entries that are read before their closers are known: with rounds of 5 minutes, those of 110 days."""
 
 
 class LogEnd(Protocol):
@@ -174,8 +179,12 @@ async def _steps_back(
     """
     found: list[Step] = []
     name, certificate, height = BlobHash(head.entry), head.certificate, head.height
+    unproved, known = Unproved(), certifiers_at(position, charter.authority_key)
     while certificate is not None and not is_enough(found):
-        step = await _read(name, certificate, position, read, charter)
+        payload = await read(name)
+        step = _read(payload, certificate, position, charter)
+        if not any(is_certified(certified(step).vote, certificate, each) for each in known):
+            unproved = unproved.and_one_of(len(payload))
         height -= 1
         if step.entry.height != height:
             raise MalformedRecord(
@@ -195,10 +204,26 @@ def _is_decided(position: Position, found: list[Step]) -> bool:
     return joins or (last.height < position.height and last.epoch <= position.epoch)
 
 
-async def _read(
-    name: BlobHash, certificate: Certificate, position: Position, read: Read, charter: Charter
-) -> Step:
-    step = read_step(await read(name), certificate, charter)
+@dataclass(frozen=True)
+class Unproved:
+    """Entries of a walk whose closers are not known yet: one closer alone could make up any number."""
+
+    entries: int = 0
+    bytes: int = 0
+
+    def and_one_of(self, size: int) -> Unproved:
+        """With one more. Raises MalformedRecord where they are more than are read."""
+        more = Unproved(self.entries + 1, self.bytes + size)
+        if more.entries > MAX_UNPROVED or more.bytes > MAX_UNPROVED_BYTES:
+            raise MalformedRecord(
+                f"{more.entries} entries of the log in a row by closers that are not known here",
+                fix="A checkpoint is taken instead, or the head of another closer.",
+            )
+        return more
+
+
+def _read(payload: bytes, certificate: Certificate, position: Position, charter: Charter) -> Step:
+    step = read_step(payload, certificate, charter)
     # What this version cannot read ends the walk: NewerVersion, or BadSignature.
     return check_step(position, step, charter) if isinstance(step, Unreadable) else step
 

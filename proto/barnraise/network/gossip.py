@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from random import Random
 
 from barnraise.contract.dht_keys import closer_heads_key, commits_key, head_key, peers_key
+from barnraise.contract.head_proof import is_by_closer, is_proved
 from barnraise.contract.heartbeat import parts_for
 from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.protocol import CoordinatorDoesNotFit
@@ -40,7 +41,8 @@ log = logging.getLogger("barnraise.swarm")
 GOSSIP_PROTOCOL = "barnraise/tell/1"
 """Name of the libp2p protocol: four bytes of length, a record, and one byte back on receipt."""
 HEAD_SECONDS = 60.0
-"""A head from longer ago than this says nothing about the coordinator's version: it may be a replay."""
+"""A head from longer ago than this says nothing about the coordinator's version: it may be a replay. One of a
+closer from further ahead is not taken."""
 MAX_SENDS = 16
 """Records that are being sent at once."""
 
@@ -206,7 +208,14 @@ class Gossip:
     def _keep(self, signed: Signed[Record]) -> Novelty:
         if not isinstance(signed.value, Head):
             self._guard.admit(signed.signer)
-        return self._cache.receive(signed, self._clock())
+        now, head = self._clock(), signed.value
+        if not isinstance(head, Head):
+            return self._cache.receive(signed, now)
+        position, first = self._keys.position, self._keys.first
+        is_ahead = seconds_between(now, Millis(head.at)) > HEAD_SECONDS
+        if is_ahead and is_by_closer(signed.signer, position, first):
+            return Novelty.STALE  # the clock of one closer, by which it would be the newest for long
+        return self._cache.receive(signed, now, is_proved=is_proved(head, signed.signer, position, first))
 
     async def _send_to(self, peer: PublicKey, value: bytes) -> None:
         """One try: a peer that misses it receives it from another, or finds it in the DHT."""

@@ -17,6 +17,7 @@ from itertools import islice
 
 from barnraise.contract.heartbeat import heartbeat_seconds, is_early, is_live
 from barnraise.contract.records import Commit, Head, Presence, Record
+from barnraise.contract.rounds import seconds_between
 from barnraise.core.ids import Millis, PublicKey, Round
 from barnraise.core.signed import Signed
 from barnraise.network.timing import TIMING
@@ -33,6 +34,8 @@ MAX_VOLUNTEERS = 4096
 """Volunteers that a volunteer remembers: a sample to forward to, where there are more."""
 MAX_COUNTED = 16_384
 """Volunteers that the coordinator remembers: it counts them all. About 40 MB."""
+UNPROVED_SECONDS = 60.0
+"""Age of the newest proved head from which on another one is taken: others may be the closers since."""
 ROUNDS_KEPT = 2
 """Rounds whose commits are kept: the open one's, and the previous one's for volunteers that are behind."""
 
@@ -54,6 +57,8 @@ class RecordCache:
     """The newest."""
     limit: int = MAX_VOLUNTEERS
     """Volunteers that are remembered, and that have commits to one round."""
+    _is_proved: bool = False
+    """Whether the newest head is."""
     _present: dict[PublicKey, Presence] = field(default_factory=dict)
     _commits: dict[Round, dict[PublicKey, list[Signed[Commit]]]] = field(default_factory=dict)
     """By round and owner, the newest last."""
@@ -67,11 +72,11 @@ class RecordCache:
         """By the newest head. None before there is one."""
         return None if self.head is None else Round(self.head.round)
 
-    def receive(self, signed: Signed[Record], now: Millis) -> Novelty:
-        """Keep a record where it is new. now: the run's clock."""
+    def receive(self, signed: Signed[Record], now: Millis, *, is_proved: bool = True) -> Novelty:
+        """Keep a record where it is new. now: the run's clock. is_proved: of a head (`head_proof`)."""
         match signed.value:
             case Head() as head:
-                return self._receive_head(Signed(head, signed.signer, signed.wire))
+                return self._receive_head(Signed(head, signed.signer, signed.wire), now, is_proved)
             case Presence() as presence:
                 return self._receive_presence(presence, now)
             case Commit() as commit:
@@ -105,11 +110,17 @@ class RecordCache:
         """The newest commit of each volunteer to a round, by key."""
         return [versions[-1] for _, versions in sorted(self._commits.get(round, {}).items())]
 
-    def _receive_head(self, signed: Signed[Head]) -> Novelty:
+    def _receive_head(self, signed: Signed[Head], now: Millis, is_proved: bool) -> Novelty:
+        """The one of highest order is the newest. Where one of two is proved, and recent, it is that one."""
         head, known = signed.value, self.head
-        if known is not None and head.order <= known.order:
-            return Novelty.DUPLICATE if head.order == known.order else Novelty.STALE
-        self.signed_head = signed
+        if known is not None:
+            proved = (head if is_proved else known) if is_proved != self._is_proved else None
+            if proved is None or seconds_between(Millis(proved.at), now) >= UNPROVED_SECONDS:
+                if head.order <= known.order:
+                    return Novelty.DUPLICATE if head.order == known.order else Novelty.STALE
+            elif proved is known:
+                return Novelty.STALE
+        self.signed_head, self._is_proved = signed, is_proved
         for round in [round for round in self._commits if round <= head.round - ROUNDS_KEPT]:
             del self._commits[round]
         return Novelty.NEW

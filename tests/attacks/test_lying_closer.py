@@ -1,0 +1,177 @@
+"""One closer of three lies: heads of any place and time, a log without end, checkpoints that are none.
+
+It has one vote, and cannot certify: what it says alone takes no volunteer away from the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from barnraise.contract.certificates import Certificate
+from barnraise.contract.head_proof import is_proved
+from barnraise.contract.log_entries import Close
+from barnraise.contract.manifest import FileEntry
+from barnraise.contract.records import Head
+from barnraise.contract.tip import Position
+from barnraise.core.errors import MalformedRecord, TrustError
+from barnraise.core.ids import BlobHash, Millis, PublicKey, Round, blob_hash
+from barnraise.core.signed import Signed, sign
+from barnraise.fold import log_walk
+from barnraise.fold.log_walk import Place, walk
+from barnraise.network.gossip_policy import UNPROVED_SECONDS, Novelty, RecordCache
+from coordinator.checkpoints.copied_checkpoints import CopiedCheckpoints
+from coordinator.store.run_store import RunStore
+from tests.support import parts
+from tests.support.coordinators import FakeSwarm, opened_store
+
+LIAR, HONEST, THIRD = parts.ADA, parts.BEN, parts.STRANGER
+CLOSERS = tuple(sorted(PublicKey(each.public) for each in (LIAR, HONEST, THIRD)))
+FIRST = PublicKey(parts.AUTHORITY.public)
+HERE = Position(Round(3), BlobHash(parts.HASH_A), height=3, closers=CLOSERS)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[RunStore]:
+    with opened_store(tmp_path) as made:
+        yield made
+
+
+def close(height: int = 2, previous: str = parts.HASH_B) -> Close:
+    signed = sign(parts.ADA, parts.commit(parts.ADA, round=height))
+    return parts.close(
+        [signed], previous=previous, round=height, height=height, certificate=parts.CERTIFICATE
+    )
+
+
+def honest_head(**other: object) -> Signed[Head]:
+    """By an honest closer, of an entry that a majority certified."""
+    entry = close()
+    fields = {"entry": entry.name, "certificate": parts.votes(entry, HONEST, THIRD, ballot=1)} | other
+    return sign(HONEST, parts.head(**fields))
+
+
+def lying_head(**other: object) -> Signed[Head]:
+    """By the liar, with its own vote alone."""
+    entry = close(height=2**39)
+    fields: dict[str, object] = {
+        "entry": entry.name, "height": 2**39 + 1, "round": 2**39 + 1, "checkpoint_round": 2**38,
+        "certificate": parts.votes(entry, LIAR, ballot=1),
+    }  # fmt: skip
+    return sign(LIAR, parts.head(**(fields | other)))
+
+
+def proved(signed: Signed[Head]) -> bool:
+    return is_proved(signed.value, signed.signer, HERE, FIRST)
+
+
+def receive(cache: RecordCache, signed: Signed[Head], now: int = parts.NOW) -> Novelty:
+    return cache.receive(
+        Signed(signed.value, signed.signer, signed.wire), Millis(now), is_proved=proved(signed)
+    )
+
+
+def test_a_head_is_proved_by_a_majority_of_the_closers() -> None:
+    assert proved(honest_head())
+    assert proved(sign(LIAR, honest_head().value)), "whoever signs it"
+    assert proved(sign(parts.AUTHORITY, lying_head().value)), "and the run key's needs no other"
+    votes = honest_head().value.certificate
+    assert votes is not None
+    changes: list[dict[str, object]] = [
+        {"height": 4}, {"epoch": 1}, {"round": 5}, {"entry": parts.HASH_B}, {"certificate": None},
+        {"certificate": Certificate(ballot=1, signatures=votes.signatures[:1])},
+        {"certificate": Certificate(ballot=2, signatures=votes.signatures)},
+    ]  # fmt: skip
+    for change in changes:
+        assert not proved(sign(LIAR, honest_head().value.model_copy(update=change))), change
+    assert not proved(lying_head())
+    delegated = replace(HERE, closers=(PublicKey(LIAR.public),), next_closers=CLOSERS)
+    assert is_proved(honest_head().value, PublicKey(HONEST.public), delegated, FIRST), (
+        "from the next round on"
+    )
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["the liar first", "the liar last"])
+def test_a_lying_head_is_not_the_newest_while_others_announce(first: bool) -> None:
+    cache = RecordCache()
+    heads = [lying_head(), honest_head()]
+    for signed in heads if first else heads[::-1]:
+        receive(cache, signed)
+    assert cache.head == honest_head().value
+    later = honest_head(at=parts.NOW + 5000)
+    assert receive(cache, later, parts.NOW + 5000) is Novelty.NEW
+    assert receive(cache, lying_head(at=parts.NOW + 6000), parts.NOW + 6000) is Novelty.STALE
+    assert cache.head == later.value
+
+
+def test_a_head_that_is_not_proved_counts_where_no_other_is_announced() -> None:
+    """A volunteer that was away may not know the closers of today."""
+    cache, later = RecordCache(), round(1000 * UNPROVED_SECONDS)
+    receive(cache, honest_head())
+    unknown = lying_head(at=parts.NOW + later)
+    assert receive(cache, unknown, parts.NOW + later) is Novelty.NEW
+    assert receive(cache, honest_head(at=parts.NOW + 1), parts.NOW + later + 1000) is Novelty.STALE, (
+        "a replay"
+    )
+    assert receive(cache, honest_head(at=parts.NOW + later), parts.NOW + later + 1000) is Novelty.NEW
+    assert cache.head is not None
+    assert cache.head.height == 3
+
+
+def test_a_log_without_end_is_not_read_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The liar makes up entry before entry, each with its own vote."""
+    monkeypatch.setattr(log_walk, "MAX_UNPROVED", 20)
+    read: list[BlobHash] = []
+    made: dict[BlobHash, bytes] = {}
+    previous, height = BlobHash(parts.HASH_B), 1000
+    certificate = parts.votes(close(height - 1), LIAR, ballot=1)
+    for each in range(height, height + 50):
+        entry = close(each, previous).model_copy(update={"certificate": certificate})
+        made[entry.name], previous = entry.payload, entry.name
+        certificate = parts.votes(entry, LIAR, ballot=1)
+    head = lying_head(entry=previous, height=height + 50, certificate=certificate).value
+
+    async def answer(name: BlobHash) -> bytes:
+        read.append(name)
+        return made[name]
+
+    charter = parts.charter(parts.run_spec(), parts.state())
+    with pytest.raises(TrustError):
+        asyncio.run(walk(head, Place(HERE, {}), answer, charter))
+    assert len(read) <= 21
+
+
+def manifest(store: RunStore, size: int) -> bytes:
+    """The liar's own, of a state that it made up."""
+    run = store.snapshot
+    newest = run.newest_checkpoint.value
+    files = (FileEntry(name="adapter_model.safetensors", hash=parts.HASH_A, size=size),)
+    return sign(LIAR, newest.model_copy(update={"files": files})).wire
+
+
+def test_a_checkpoint_that_is_none_is_fetched_once(store: RunStore, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "coordinator")
+    wire = manifest(store, 100)
+    swarm = FakeSwarm(store.blobs, held={blob_hash(wire): wire})
+    made = CopiedCheckpoints.of(store, swarm.as_swarm, lambda: parts.NOW)
+    head = parts.head(checkpoint=blob_hash(wire), checkpoint_round=0, round=0, height=0)
+
+    async def follow() -> None:
+        for _ in range(3):
+            if made._is_new(head):
+                await made._copy(blob_hash(wire))
+
+    asyncio.run(follow())
+    assert swarm.fetched == [blob_hash(wire)]
+    assert len(caplog.records) == 1
+    assert blob_hash(wire) not in store.blobs
+
+
+def test_entries_in_a_row_are_bounded_in_bytes_too() -> None:
+    with pytest.raises(MalformedRecord):
+        log_walk.Unproved(0, log_walk.MAX_UNPROVED_BYTES).and_one_of(1)
