@@ -10,9 +10,23 @@ from pathlib import Path
 import pytest
 
 from barnraise.contract.pieces import PIECE_BYTES
-from barnraise.network.blobs.piece_protocol import Request
+from barnraise.network.blobs.piece_protocol import HAVE, LIST, Request
 from barnraise.network.timing import TIMING
-from tests.support.transfers import DATA, NAME, Net, Node, Serve, elapsed, get, holder, honest, key, play
+from tests.support.transfers import (
+    DATA,
+    NAME,
+    Net,
+    Node,
+    Serve,
+    blob,
+    elapsed,
+    get,
+    holder,
+    honest,
+    key,
+    play,
+    wanted,
+)
 
 
 def trickling(data: bytes = DATA, after: int = 0, pause: float = 1.0) -> Serve:
@@ -95,5 +109,35 @@ def test_holders_that_stop_in_the_middle_delay_a_contribution_by_two_timeouts(
         owner.holds(DATA)
         assert await get(asker, "one", "two", "three", "owner") == DATA
         assert elapsed() <= 2 * TIMING.stall + 5, "a piece is requested twice at most at a time"
+
+    play(tmp_path, scene)
+
+
+def silent_about_pieces(data: bytes) -> Callable[[Request], bytes | None]:
+    """Says that it has all of a blob, and sends no piece."""
+    return lambda request: honest(request, data) if request.index in (HAVE, LIST) else None
+
+
+def test_many_stallers_leave_room_for_holders_that_serve(tmp_path: Path) -> None:
+    """Forty keys announce contributions of which no piece arrives: they held all pieces in flight."""
+
+    async def scene(net: Net) -> None:
+        asker, owner = net.node("asker"), net.node("owner")
+        owner.holds(DATA)
+        assert await get(asker, "owner") == DATA, "it has served before"
+        stalled = []
+        for number in range(40):
+            data, name = blob(seed=number + 1), f"bad {number}"
+            net.scripted[key(name)] = holder(silent_about_pieces(data))
+            fetching = asker.transfer.fetch_pieces(wanted(data, name), [key(name)])
+            stalled.append(asyncio.ensure_future(fetching))
+        await asyncio.sleep(5)
+        before, more = elapsed(), blob(seed=99)
+        owner.holds(more)
+        assert await get(asker, "owner", data=more) == more
+        assert elapsed() - before < 1
+        for task in stalled:
+            task.cancel()
+        await asyncio.wait(stalled)
 
     play(tmp_path, scene)

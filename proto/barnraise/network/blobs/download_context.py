@@ -41,6 +41,8 @@ class DownloadContext:
     timing: Timing = TIMING
     limit: int = MAX_IN_FLIGHT
     _in_flight: int = 0
+    _from_new: int = 0
+    """Of them, from holders that had not served a piece before."""
     _events: list[asyncio.Event] = field(default_factory=list)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -48,6 +50,12 @@ class DownloadContext:
     def has_capacity(self) -> bool:
         """Whether another piece may be requested."""
         return self._in_flight < self.limit
+
+    @property
+    def has_capacity_for_new(self) -> bool:
+        """Whether another piece may be requested from a holder that has not served one: any number of keys
+        may announce blobs that they do not send."""
+        return self._from_new < max(1, self.limit // 2)
 
     @contextmanager
     def waking(self, event: asyncio.Event) -> Iterator[None]:
@@ -58,13 +66,16 @@ class DownloadContext:
         finally:
             self._events.remove(event)
 
-    def reserve(self) -> None:
-        """Count a piece as in flight, until `unreserve`."""
+    @contextmanager
+    def in_flight(self, *, is_new: bool) -> Iterator[None]:
+        """Count a piece as in flight. is_new: whether its holder had not served one before."""
         self._in_flight += 1
-
-    def unreserve(self) -> None:
-        """A piece has arrived, or will not."""
-        self._in_flight -= 1
+        self._from_new += is_new
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            self._from_new -= is_new
 
     def spawn(
         self, work: Coroutine[Any, Any, None], ended: Callable[[asyncio.Task[None]], None]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Coroutine, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from barnraise.core.ids import PublicKey, short
 from barnraise.network.blobs.download_context import DownloadContext
 from barnraise.network.blobs.holder_outcomes import BlobUnavailable, NotHeld
 from barnraise.network.blobs.holder_set import Holder, HolderSet
-from barnraise.network.blobs.piece_picker import Pick, pick_next, share_of
+from barnraise.network.blobs.piece_picker import HolderView, Pick, pick_next, share_of
 from barnraise.network.blobs.piece_protocol import (
     HAVE,
     LIST,
@@ -125,9 +127,10 @@ class _PieceDownload:
     def _request_pieces(self) -> None:
         while self._partial is not None and self._context.has_capacity:
             self._turn += 1
+            views = [holder.view(self._reputation) for holder in self._holders.connected]
             pick = pick_next(
                 self._partial.missing,
-                [holder.view(self._reputation) for holder in self._holders.connected],
+                views if self._context.has_capacity_for_new else [*map(_only_if_known, views)],
                 self._wanted.owner,
                 share=self._share,
                 seed=self._seed,
@@ -138,8 +141,9 @@ class _PieceDownload:
                 return
             holder = self._holders[pick.holder]
             holder.begin_piece(pick.piece)
-            self._context.reserve()
-            self._spawn(self._fetch_piece(holder, pick.piece))
+            counted = ExitStack()
+            counted.enter_context(self._context.in_flight(is_new=self._reputation.rate(holder.key) is None))
+            self._spawn(self._fetch_piece(holder, pick.piece, counted))
 
     def _poll_holders(self) -> None:
         """Ask holders that serve nothing what they have by now, and one of them for the piece list."""
@@ -155,12 +159,13 @@ class _PieceDownload:
                 holder.begin_poll()
                 self._spawn(self._poll(holder))
 
-    async def _fetch_piece(self, holder: Holder, piece: int) -> None:
+    async def _fetch_piece(self, holder: Holder, piece: int, counted: ExitStack) -> None:
+        """counted: as in flight."""
         try:
             reply = await self._request(holder, piece)
         finally:
             holder.end_piece(piece)
-            self._context.unreserve()
+            counted.close()
         match reply:
             case PieceReply(data=data) if self._partial is not None:
                 if not self._partial.put(piece, data):
@@ -214,3 +219,8 @@ class _PieceDownload:
             self._pool.close_if_unused(holder.key)
         self._holders.blame(fault)
         return fault
+
+
+def _only_if_known(holder: HolderView) -> HolderView:
+    """A holder that has not served a piece is asked for none now."""
+    return replace(holder, free=0) if holder.rate is None else holder
