@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from barnraise.core.errors import DatasetError, ModelUnusable
 from barnraise.models.causal_lm import first_words
-from barnraise.models.model_config import load_config
+from barnraise.models.model_config import load_config, read_object
 from barnraise.models.tokenizer_files import load_tokenizer
 from coordinator.dataset.pack import Document
 
@@ -191,9 +190,6 @@ def _table(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(path)
     except (OSError, ValueError) as error:
         raise ModelUnusable(f"{path} cannot be read: {error}", fix=_FIX_FILE) from None
-    if not isinstance(table, dict):
-        raise ModelUnusable(f"{path} is not a JSON object", fix=_FIX_FILE)
-    return table

@@ -28,9 +28,11 @@ from barnraise.models.gguf_header import check_header
 from barnraise.models.gguf_limits import MAX_ELEMENTS, MAX_KEYS, MAX_TENSORS, check_counts
 from barnraise.models.lora_files import ADAPTER_CONFIG, LoraFiles
 from barnraise.models.model_config import MAX_JSON_BYTES, limit_of, load_config, reduced
+from barnraise.models.model_files import write_descriptions
 from barnraise.models.tokenizer_files import MAX_ADDED_TOKENS, load_tokenizer
 from barnraise.models.weight_files import weight_map
 from barnraise.models.wheel_limits import MAX_DIRECTORY_BYTES, unpack_gguf
+from barnraise.rehearsal.kinds import check_kind
 from tests.support.tiny import make_tiny_model
 
 KERNEL = "evil-owner/flash-attention"
@@ -136,6 +138,30 @@ def test_a_config_that_is_long_or_deep_is_refused(hostile: Callable[..., Path]) 
         (folder / "config.json").write_bytes(text.encode("latin-1"))
         with pytest.raises(ModelUnavailable):
             causal_lm.skeleton(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+@pytest.mark.parametrize(
+    "text", ['{"a":' * 100_000, "[]", "{", " " * (4 * MAX_JSON_BYTES + 1) + "{}"], ids=len
+)
+def test_any_json_of_a_model_is_bounded(
+    text: str, name: str, hostile: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = hostile()
+    (folder / name).write_text(text)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ModelUnavailable):
+        write_descriptions([folder], tmp_path / "out")
+    if name == "config.json":
+        with pytest.raises(ModelUnusable):
+            check_kind(folder)
+
+
+def test_what_is_published_names_no_code(hostile: Callable[..., Path], tmp_path: Path) -> None:
+    folder = hostile(attn_implementation=KERNEL, auto_map={"AutoModel": f"{KERNEL}--x.Y"})
+    (tmp_path / "out").mkdir()
+    write_descriptions([folder], tmp_path / "out")
+    assert KERNEL not in (tmp_path / "out" / "config.json").read_text()
 
 
 def test_modules_and_buffers_are_bounded_whatever_makes_them(tmp_path: Path) -> None:

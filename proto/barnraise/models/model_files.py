@@ -14,6 +14,7 @@ from barnraise.models.compatible_files import (
     compatible_tokenizer_config,
     special_tokens_map,
 )
+from barnraise.models.model_config import MAX_JSON_BYTES, read_object, reduced
 from barnraise.runtime.files import write_atomic
 
 SHARD_BYTES = 500 * 10**6
@@ -58,7 +59,7 @@ def write_descriptions(
     if with_config and CONFIG in found:
         table = _read(found[CONFIG])
         dtypes = {"dtype": dtype, "torch_dtype": dtype} if dtype else {}
-        config = compatible_config(table | dtypes)
+        config = compatible_config(reduced(table) | dtypes)  # who downloads it runs no code that it names
         if config == table:
             shutil.copyfile(found[CONFIG], folder / CONFIG)
         else:
@@ -73,10 +74,7 @@ def write_descriptions(
 
 def _read(path: Path) -> dict[str, Any]:
     with unreadable(path):
-        table = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(table, dict):
-            raise ValueError(f"{path.name} is not a JSON object")
-    return table
+        return read_object(path, 4 * MAX_JSON_BYTES)
 
 
 def _write(path: Path, table: dict[str, Any]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from barnraise.core.errors import ModelUnusable
+from barnraise.models.model_config import read_object
 
 Config = Mapping[str, Any]
 
@@ -50,12 +50,9 @@ def read_config(folder: Path) -> Config:
     """config.json as a table. Raises ModelUnusable."""
     path = folder / "config.json"
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(path)
     except (OSError, ValueError) as error:
         raise ModelUnusable(f"{path} cannot be read: {error}", fix="Get the complete model again.") from None
-    if not isinstance(table, dict):
-        raise ModelUnusable(f"{path} is not a JSON object", fix="Get the complete model again.")
-    return table
 
 
 def _refuse_quantized(config: Config) -> None:

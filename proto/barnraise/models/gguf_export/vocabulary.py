@@ -12,6 +12,8 @@ import gguf
 
 from barnraise.core.errors import UserError
 from barnraise.models.causal_lm import unreadable
+from barnraise.models.model_config import read_object
+from barnraise.models.tokenizer_files import MAX_TOKENIZER_BYTES
 
 TEMPLATE = "chat_template.jinja"
 _SPACE = "▁"
@@ -118,13 +120,12 @@ class Vocabulary:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(path, MAX_TOKENIZER_BYTES)
     except (OSError, ValueError) as error:
         raise UserError(
             f"GGUF needs the tokenizer in {path.name}, which cannot be read: {error}",
             fix="Use a checkpoint with a fast tokenizer, or the safetensors instead.",
         ) from None
-    return table
 
 
 def _unknown(why: str) -> UserError:
