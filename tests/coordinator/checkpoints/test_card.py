@@ -38,6 +38,7 @@ from coordinator.checkpoints.card import (
 )
 from coordinator.store.history import Share
 from tests.support import parts
+from tests.support.hostile import acting
 from tests.support.old_tools import PACKAGES
 
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -207,8 +208,9 @@ def test_untrusted_text_is_never_markup(text: str, form: Form) -> None:
 @example("12. a")
 @example("Python's docs. Well-known: 3.12 (new!)")
 @example("a\n\n# b\x00\u202ec")
+@example("\u3164 \ufe00\U000e0100 @ada :x: mailto:a@b.example")
 def test_any_text_is_shown_as_it_is_on_one_line(text: str) -> None:
-    shown = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    shown = " ".join("".join(" " if acting(c) else c for c in text).split())
     assert "\n" not in plain(text)
     assert texts(f"---\n---\n\nx {plain(text)} x") == f"x {shown} x"
 
