@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,70 +10,22 @@ import pytest
 from hivemind.dht.routing import DHTID
 from hivemind.dht.storage import DictionaryDHTValue
 from hivemind.p2p import PeerID
-from hivemind.p2p.p2p_daemon_bindings.utils import P2PDaemonError, P2PHandlerError
 from hivemind.proto import dht_pb2
 from hivemind.utils import MSGPackSerializer
 
 from barnraise.contract.dht_keys import commits_key, dht_key_of
-from barnraise.contract.records import Commit, Record, seal, tagged
+from barnraise.contract.records import Commit, seal, tagged
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Round
 from barnraise.core.signed import Signed
 from barnraise.network.dht_protocol import MAX_KEYS, place_of_node
 from barnraise.network.record_dht import ROUNDS_AROUND
 from tests.support import parts
-from tests.support.attackers import Attacker, ask_dht, attackers, key_number
-from tests.support.swarms import HIVEMIND_WARNS, NOW, SwarmNode, admission, head, node, presence
+from tests.support.attackers import Attacker, ask_dht, key_number
+from tests.support.dht_attacks import OPEN, REFUSED, attack, info, lie, storing, try_store
+from tests.support.swarms import HIVEMIND_WARNS, NOW, SwarmNode, admission, presence
 
 pytestmark = HIVEMIND_WARNS
-REFUSED = (P2PHandlerError, P2PDaemonError, asyncio.TimeoutError)
-OPEN = 50
-"""The round that is open."""
-
-
-def attack(
-    folder: Path, identity: Identity, scene: Callable[[SwarmNode, SwarmNode, Attacker], Awaitable[None]]
-) -> None:
-    """A scene of the coordinator, Ada, and a program with a key of its own."""
-
-    async def play() -> None:
-        async with (
-            node(folder, parts.AUTHORITY) as coordinator,
-            node(folder, parts.ADA, coordinator) as ada,
-            attackers(folder, await coordinator.swarm.addresses(), [identity]) as (attacker,),
-        ):
-            await coordinator.swarm.publish(head(round=OPEN))
-            await scene(coordinator, ada, attacker)
-
-    asyncio.run(asyncio.wait_for(play(), 100))
-
-
-def info(attacker: Attacker) -> dht_pb2.NodeInfo:
-    return dht_pb2.NodeInfo(node_id=place_of_node(attacker.daemon.p2p.peer_id).to_bytes())
-
-
-def storing(attacker: Attacker, *records: tuple[Record, bytes]) -> dht_pb2.StoreRequest:
-    """A request to store records at their own places."""
-    places = [dht_key_of(record) for record, _ in records]
-    return dht_pb2.StoreRequest(
-        keys=[DHTID.generate(source=place.key).to_bytes() for place in places],
-        subkeys=[MSGPackSerializer.dumps(place.subkey) for place in places],
-        values=[MSGPackSerializer.dumps(value) for _, value in records],
-        expiration_time=[NOW / 1000 + 3000] * len(records),
-        in_cache=[False] * len(records),
-        peer=info(attacker),
-    )
-
-
-async def try_store(attacker: Attacker, target: SwarmNode, *records: tuple[Record, bytes]) -> list[bool]:
-    """Whether each was stored; none where the request is refused."""
-    try:
-        answer = await ask_dht(
-            attacker, target.key, "rpc_store", storing(attacker, *records), dht_pb2.StoreResponse
-        )
-    except REFUSED:
-        return []
-    return list(answer.store_ok)
 
 
 def padded(record: Commit, key: Identity, size: int) -> bytes:
@@ -200,6 +150,7 @@ def test_a_program_does_not_choose_who_is_in_a_routing_table(tmp_path: Path) -> 
             request = dht_pb2.PingRequest(peer=dht_pb2.NodeInfo(node_id=node_id), validate=True)
             await ask_dht(attacker, coordinator.key, "rpc_ping", request, dht_pb2.PingResponse)
 
+        await lie(attacker)  # a node that does not answer leaves the table
         before = len(table.uid_to_peer_id)
         for number in range(20):
             await ping(DHTID.generate(source=str(number).encode()).to_bytes())

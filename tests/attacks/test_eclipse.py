@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hivemind.dht.routing import DHTID
 from hivemind.p2p import PeerID
-from hivemind.proto import dht_pb2
 
 from barnraise.contract.dht_keys import head_key
 from barnraise.core.ids import Millis
@@ -19,36 +17,12 @@ from barnraise.network.peer_ids import peer_id_bytes
 from barnraise.network.timing import TIMING
 from tests.support import parts
 from tests.support.attackers import Attacker, attackers, key_number
+from tests.support.dht_attacks import lie
 from tests.support.swarms import HIVEMIND_WARNS, NOW, SwarmNode, head, node
 
 pytestmark = HIVEMIND_WARNS
 HOSTILE = 3
 LATER = Millis(NOW + round(1000 * TIMING.late_head) + 1)
-
-
-async def lie(attacker: Attacker, accomplices: list[Attacker]) -> None:
-    """Answer as a node of the DHT that has nothing, knows nobody else, and stores nothing."""
-    own = dht_pb2.NodeInfo(node_id=place_of_node(attacker.daemon.p2p.peer_id).to_bytes())
-    peers = [each.daemon.p2p.peer_id for each in accomplices]
-    nothing = dht_pb2.FindResult(
-        type=dht_pb2.NOT_FOUND,
-        nearest_node_ids=[place_of_node(peer).to_bytes() for peer in peers],
-        nearest_peer_ids=[peer.to_bytes() for peer in peers],
-    )
-
-    async def ping(request: dht_pb2.PingRequest, context: Any) -> dht_pb2.PingResponse:
-        return dht_pb2.PingResponse(peer=own)
-
-    async def find(request: dht_pb2.FindRequest, context: Any) -> dht_pb2.FindResponse:
-        return dht_pb2.FindResponse(results=[nothing for _ in request.keys], peer=own)
-
-    async def store(request: dht_pb2.StoreRequest, context: Any) -> dht_pb2.StoreResponse:
-        return dht_pb2.StoreResponse(store_ok=[True for _ in request.keys], peer=own)
-
-    p2p = attacker.daemon.p2p
-    await p2p.add_protobuf_handler("DHTProtocol.rpc_ping", ping, dht_pb2.PingRequest)
-    await p2p.add_protobuf_handler("DHTProtocol.rpc_find", find, dht_pb2.FindRequest)
-    await p2p.add_protobuf_handler("DHTProtocol.rpc_store", store, dht_pb2.StoreRequest)
 
 
 async def eclipse(victim: SwarmNode, coordinator: SwarmNode, hostile: list[Attacker]) -> None:
