@@ -21,6 +21,7 @@ from barnraise.contract.records import JoinClaim
 from barnraise.core.errors import MalformedRecord, RefusedError, Unreachable, UserError, WrongRunKey
 from barnraise.core.ids import Millis, RunId
 from barnraise.core.signed import open_signed, sign
+from barnraise.network.tls.certificates import issue
 from barnraise.runtime.run_clock import RunClock
 from barnraise.v1 import coordinator_pb2 as pb
 from barnraise.v1 import coordinator_pb2_grpc as pb_grpc
@@ -307,6 +308,22 @@ def test_reflection_lists_the_service(store: RunStore) -> None:
         return {service.name for service in reply.list_services_response.service}
 
     assert {"barnraise.v1.Coordinator", "grpc.health.v1.Health"} <= raw(store, ask)
+
+
+@pytest.mark.parametrize(("listens", "hosts"), [("::1", ["::1"]), ("::", ["::1", "127.0.0.1"])])
+def test_it_listens_on_both_versions_of_ip(store: RunStore, listens: str, hosts: list[str]) -> None:
+    async def ask() -> None:
+        certificate = issue(store.authority, store.charter.run, ())
+        server, port = await serve(api_of(session_of(store)), listens, 0, certificate)
+        try:
+            for host in hosts:
+                invite = Invite((Endpoint(host, port),), parts.RUN, parts.AUTHORITY.public)
+                async with connect(invite) as there:
+                    assert await there.charter() == store.charter
+        finally:
+            await server.stop(None)
+
+    asyncio.run(ask())
 
 
 def test_a_port_in_use_is_reported(store: RunStore) -> None:

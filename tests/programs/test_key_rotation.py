@@ -43,7 +43,8 @@ def test_a_successor_takes_the_place_of_a_stolen_key(tmp_path: Path) -> None:
         assert "serve" in key(act, "rotate", str(folder), str(stick))
         assert (folder / AUTHORITY_KEY).read_bytes() == stick.read_bytes()
         coordinator, after = act.serve(ports[0], ports[1])
-        assert after == invite, "it names the run, whose first key stays"
+        parts = [text.partition("&invitation=")[0] for text in (after, invite)]
+        assert parts[0] == parts[1], "it names the run, whose first key stays"
         assert "the run key is" in coordinator.output
         ada.wait_for("the run's key was replaced by its successor")
         last = int(coordinator.wait_for(r"round (\d+) folded: 1 contributions")[1])
