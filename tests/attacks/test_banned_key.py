@@ -180,9 +180,10 @@ def test_real_nodes_take_nothing_from_it_and_serve_it_nothing(tmp_path: Path) ->
             mal.blobs.remove(name)
             with pytest.raises(Unreachable):
                 await mal.swarm.fetch(name, 1000, [coordinator.key])
-            assert not await mal.swarm.publish(presence(MAL, name="mal", later=1000)), "no node stores it"
+            await mal.swarm.publish(presence(MAL, name="mal", later=1000))  # its own node stores it
             await ada.swarm.publish(presence(parts.ADA, later=1000))
             await until_present(coordinator, {"ada"})
+            assert {each.name for each in await ada.swarm.peers()} == {"ada"}
 
     asyncio.run(asyncio.wait_for(play(), 120))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from barnraise.contract.charter import Charter
+from barnraise.contract.close_rules import fold_order
 from barnraise.contract.log_entries import Resume
 from barnraise.contract.manifest import FileEntry, HeldOut, Manifest, position_fields
 from barnraise.contract.records import Commit, Evaluation, JoinClaim, blob_name
@@ -172,7 +173,10 @@ class Walk:
     def close(self, run: RunState, choice: int) -> Event | None:
         if not run.accepted:
             return None
-        commits: list[Signed[Commit]] = list(run.accepted.values())
+        seed, round = run.spec.seed, run.round
+        commits: list[Signed[Commit]] = sorted(
+            run.accepted.values(), key=lambda commit: fold_order(seed, round, commit.signer)
+        )
         link = parts.link(
             commits,
             previous=run.position.previous,

@@ -20,6 +20,7 @@ from coordinator.checkpoints.archive_writer import ArchiveContent
 from coordinator.checkpoints.card_data import card_facts, card_files
 from coordinator.store.events import ContributionsForgotten
 from coordinator.store.history import Share
+from coordinator.store.run_state import CLAIM_NEWS_SECONDS
 from coordinator.store.run_store import RunStore
 from tests.support import parts
 from tests.support.coordinators import archive, fold_round, head_of, opened_store, reopened, show, train_round
@@ -53,6 +54,9 @@ def restored(store: RunStore) -> dict[str, object]:
 
 def named_by_head(store: RunStore) -> BlobHash:
     return BlobHash(head_of(store).checkpoint)
+
+
+HOUR = round(1000 * CLAIM_NEWS_SECONDS)
 
 
 def claim(owner: Identity, name: str, credit: bool, at: int = parts.NOW) -> JoinClaim:
@@ -185,7 +189,9 @@ def test_an_unchanged_claim_is_not_journaled(tmp_path: Path) -> None:
         for later in range(5):
             store.admit(sign(ADA, claim(ADA, "ada", True, parts.NOW + later)), parts.NOW)
         assert admitted(store) == 1
-        store.admit(sign(ADA, claim(ADA, "ada", False)), parts.NOW)
+        store.admit(sign(ADA, claim(ADA, "ada", False, parts.NOW + HOUR - 1)), parts.NOW)
+        assert admitted(store) == 1, "of each key one an hour"
+        store.admit(sign(ADA, claim(ADA, "ada", False, parts.NOW + HOUR)), parts.NOW)
         assert admitted(store) == 2
 
 
@@ -196,7 +202,7 @@ def test_withdrawn_consent_removes_the_name(tmp_path: Path, restart: bool) -> No
             store.admit(sign(owner, claim(owner, name, True)), parts.NOW)
         train_round(store, ADA, BEN)
         assert [name for name, _ in card_facts(store.snapshot, 1, None).credits.named] == ["Ada", "Ben"]
-        store.admit(sign(ADA, claim(ADA, "Ada", False)), parts.NOW)
+        store.admit(sign(ADA, claim(ADA, "Ada", False, parts.NOW + HOUR)), parts.NOW)
         with reopened(store) as again:
             shown = card_facts((again if restart else store).snapshot, 1, None).credits
             assert shown.named == (("Ben", Share(1, 64)),)

@@ -59,7 +59,7 @@ def train(store: RunStore) -> None:
 
 
 def admit(store: RunStore, peers: Sequence[Identity]) -> None:
-    for name in ("first", "second"):
+    for hour, name in enumerate(("first", "second")):
         for peer in peers:
             claim = JoinClaim(
                 run=parts.RUN,
@@ -67,7 +67,7 @@ def admit(store: RunStore, peers: Sequence[Identity]) -> None:
                 instance=parts.INSTANCE,
                 name=name,
                 credit=False,
-                at=parts.NOW,
+                at=parts.NOW + hour * 3_600_000,
             )
             store.admit(sign(peer, claim), parts.NOW)
 
