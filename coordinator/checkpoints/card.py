@@ -292,6 +292,9 @@ def _training(facts: CardFacts) -> str:
             f"- Held-out loss: {facts.held_out.loss:.4f} nats a token{before},"
             f" on {facts.held_out.tokens:,} tokens that were not trained on"
         )
+    if facts.place["void"]:
+        ranges = ", ".join(f"{first} to {last}" for first, last in facts.place["void"])
+        lines.append(f"- Rounds that a rollback made void, and whose work is not in it: {ranges}")
     lines.append(f"- Charter: `{facts.charter.digest}`")
     if facts.curve:
         lines += ["", f"![Held-out loss over the tokens trained on]({CURVE})"]

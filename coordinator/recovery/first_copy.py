@@ -48,7 +48,7 @@ async def first_copy(
     events: list[Journaled] = [RunChartered(now, charter)]
     for step in steps:
         events.append(entered(step))
-        if isinstance(step, Link) and step.close.round >= first:
+        if isinstance(step, Link) and step.close.round >= first and position.has_effect(step.entry):
             for commit in step.commits:
                 having = [PublicKey(commit.owner), *holders(charter.value, position), *present]
                 await swarm.fetch_pieces(wanted(commit), having)

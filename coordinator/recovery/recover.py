@@ -13,12 +13,12 @@ from barnraise.contract.archive import INDEX
 from barnraise.contract.certificates import Authorities
 from barnraise.contract.charter import Charter
 from barnraise.contract.invite import SCHEME, parse_invite
-from barnraise.contract.tip import certifiers, first_closers
+from barnraise.contract.tip import certifiers, first_closers, first_position
 from barnraise.core.errors import NetworkError, StateError, TrustError, UserError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey, RunId
 from barnraise.core.signed import Signed
-from barnraise.fold.log import Link
+from barnraise.fold.log import Link, in_effect
 from barnraise.network.address_book import Node
 from barnraise.network.address_file import AddressFile
 from barnraise.network.address_upkeep import AddressUpkeep
@@ -182,7 +182,7 @@ class Recovery:
         rounds = [signed.value.round for signed in found.manifests if found.chain.has(signed.value)]
         first = min(found.replay_from, max(rounds, default=0))  # the index is not signed
         lost = -1
-        for step in found.chain.steps:
+        for step in in_effect(first_position(found.chain.charter.value), found.chain.steps):
             for commit in step.commits if isinstance(step, Link) else ():
                 if commit.round >= first and not copies.fetch(ContributionFile(commit)):
                     lost = max(lost, commit.round)

@@ -41,7 +41,7 @@ from barnraise.core.errors import (
 )
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, PublicKey, Round, short
-from barnraise.fold.log import Link, Step, check_blob
+from barnraise.fold.log import Link, Step, check_blob, in_effect
 from barnraise.fold.log_walk import Continues, Differs, IsVoid, Place, walk
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.peer_faults import BY_DATA
@@ -183,7 +183,7 @@ class JointClosing:
             return []
         try:
             steps = await self._steps_to(goal)
-            for step in steps:
+            for step in in_effect(self.keys.position, steps):
                 if isinstance(step, Link):
                     await self._fetch_all(step.commits, goal.holders)
         except (LogIsVoid, NewerVersion):

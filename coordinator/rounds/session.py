@@ -14,7 +14,7 @@ from barnraise.contract.records import Head
 from barnraise.contract.rounds import seconds_between
 from barnraise.core.errors import StateError
 from barnraise.core.ids import Millis, PublicKey
-from barnraise.fold.log import Link
+from barnraise.fold.log import Link, in_effect
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.pauses import Paused
 from barnraise.runtime.peer_faults import BY_DATA, PeerFaults
@@ -257,18 +257,14 @@ class Session:
         report_amended(entry, self.store)
         if self.joint is not None:
             self.joint.moved()
-        if isinstance(entry, Rollback):
+        if isinstance(entry, Rollback):  # compute its state, and let volunteers have it
             self.contributions.restart()
-            await self._go_on_from_older_state()
+            self.divergence = None
+            await self.announce_head()
+            await asyncio.to_thread(self.store.rebuild)
+            await self.publisher.write_checkpoint(leads=self._leads)
+            await self.publisher.update_archive()
         await self.announce_head()
-
-    async def _go_on_from_older_state(self) -> None:
-        """A rollback is in the log: compute its state, and let volunteers have it."""
-        self.divergence = None
-        await self.announce_head()
-        await asyncio.to_thread(self.store.rebuild)
-        await self.publisher.write_checkpoint(leads=self._leads)
-        await self.publisher.update_archive()
 
     async def _follow(self, joint: JointClosing) -> None:
         """Take part in the agreement with other closers, and enter what was agreed on."""
@@ -276,8 +272,12 @@ class Session:
         heads = await self.swarm.heads()
         self._take_over(joint, heads)
         await self._ask_volunteers(joint)
-        for step in await joint.next_steps(heads):
+        steps = await joint.next_steps(heads)
+        counting = in_effect(self.store.snapshot.position, steps)
+        for step in steps:
             joint.enter(step)
+            if step not in counting:
+                continue
             if isinstance(step, Link):
                 votes = len(step.certificate.signatures)
                 await self._closed(step, JustCertified(step.close.round, votes))

@@ -205,6 +205,12 @@ def skipped(tip: Tip, step: Step, charter: Charter) -> Tip:
     return Tip(tip.position.after(check_step(tip.position, step, charter).entry), tip.state)
 
 
+def in_effect(position: Position, steps: Sequence[Step]) -> list[Step]:
+    """Those of some steps that no rollback among them made void. position: before them."""
+    end = place_after(position, steps)
+    return [step for step in steps if end.has_effect(step.entry)]
+
+
 def place_after(position: Position, steps: Iterable[Step]) -> Position:
     """The place after some steps, which are checked."""
     for step in steps:

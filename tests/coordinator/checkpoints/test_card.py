@@ -242,3 +242,10 @@ def test_unnamed_volunteers_are_only_counted() -> None:
 def test_the_card_names_the_oldest_tools_that_are_tested() -> None:
     tested = {name: version for name, _, version in (each.partition("==") for each in PACKAGES)}
     assert {name: version.rpartition(".")[0] for name, version in tested.items()} == OLDEST_TOOLS
+
+
+def test_void_rounds_are_named() -> None:
+    made = facts()
+    place = {**made.place, "void": ((3, 5), (8, 9))}
+    assert "work is not in it: 3 to 5, 8 to 9" in card(replace(made, place=place))
+    assert "void" not in card(made)

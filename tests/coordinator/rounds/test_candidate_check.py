@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 
 from barnraise.contract.certificates import Authorities, certify
-from barnraise.contract.entry_order import EntryOrder
-from barnraise.contract.log_entries import Close, Delegation, own_fields, vote_on
+from barnraise.contract.entry_order import EntryOrder, with_order
+from barnraise.contract.log_entries import Close, Delegation, own_fields, parse_entry, vote_on
 from barnraise.core.errors import BadSignature, MalformedRecord, StateError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey
 from barnraise.core.signed import sign
 from coordinator.rounds.candidate_check import check_candidate
-from coordinator.store.next_entry import delegation_of
+from coordinator.store.next_entry import delegation_of, rollback_of
+from coordinator.store.rolling_back import state_named
 from coordinator.store.run_store import RunStore
 from tests.support import parts
 from tests.support.coordinators import contribution, opened_store
@@ -135,3 +136,21 @@ def test_the_certificate_in_a_close_is_checked(store: RunStore) -> None:
             close.model_copy(update={"certificate": false}), store.snapshot, before, NOW, store.blob_sizes
         )
     assert isinstance(close, Close)
+
+
+def test_a_rollback_gets_a_vote_where_the_log_names_its_state(store: RunStore) -> None:
+    store.fold(store.close("all contributed", NOW))
+    run, wanted = store.snapshot, state_named(0, store.snapshot, store.blobs.get)
+    alone = Authorities((parts.AUTHORITY.public,))
+    before = (parse_entry(store.blobs.get(run.log[-1].name)), alone)
+
+    def vote(**update: object) -> None:
+        entry = rollback_of(run, 0, wanted, (), "noise", NOW).model_copy(update=update)
+        ordered = with_order(entry, parts.AUTHORITY)
+        check_candidate(ordered, run, before, NOW, store.blob_sizes, store.blobs.get)  # type: ignore[arg-type]
+
+    vote()
+    with pytest.raises(MalformedRecord, match="another state"):
+        vote(state="e" * 64)
+    with pytest.raises(MalformedRecord, match="not possible"):
+        vote(to=2)

@@ -17,7 +17,9 @@ from barnraise.consensus.vote_store import VoteStore
 from barnraise.consensus.wire import encode
 from barnraise.contract.archive import PROOFS
 from barnraise.contract.certificates import Vote
+from barnraise.contract.entry_order import with_order
 from barnraise.contract.keys_in_force import KeysInForce
+from barnraise.contract.log_entries import Rollback
 from barnraise.contract.pieces import Wanted
 from barnraise.contract.records import blob_name
 from barnraise.contract.run_keys import name_successor
@@ -25,12 +27,13 @@ from barnraise.core.errors import TrustError, Unreachable
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, PublicKey
 from barnraise.core.signed import sign
-from barnraise.fold.log import Link
+from barnraise.fold.log import Link, Step, in_effect
 from barnraise.network.mail import Mail
 from barnraise.network.swarm import Swarm
 from coordinator.rounds.delegating import Delegating, request_closers
 from coordinator.rounds.joint_closing import JointClosing, LogIsVoid, joint_closing
 from coordinator.run_folder import ARCHIVE, DELEGATION
+from coordinator.store.rolling_back import rollback_to
 from coordinator.store.run_state import CoordinatorAddresses
 from coordinator.store.run_store import RunStore
 from tests.support import parts
@@ -57,11 +60,7 @@ class Hub:
                 if key not in self.away:
                     joint.tick()
                     await asyncio.gather(*joint._checks.values())
-                    for step in await joint.next_steps([]):
-                        joint.enter(step)
-                        if isinstance(step, Link):
-                            joint.store.fold(step)
-                        entered.append(key)
+                    entered += [key for _ in enter(joint, await joint.next_steps([]))]
             sent, self.mail = self.mail, []
             for to, data in sent:
                 if to not in self.away:
@@ -124,6 +123,18 @@ class _Outbox:
 
     def send(self, to: PublicKey, data: bytes) -> None:
         self.hub.mail.append((to, data))
+
+
+def enter(joint: JointClosing, steps: Sequence[Step]) -> Sequence[Step]:
+    """As the session does."""
+    counting = in_effect(joint.store.snapshot.position, steps)
+    for step in steps:
+        joint.enter(step)
+        if step in counting and isinstance(step, Link):
+            joint.store.fold(step)
+        elif step in counting and isinstance(step.entry, Rollback):
+            joint.store.rebuild()
+    return steps
 
 
 def accept(store: RunStore) -> None:
@@ -293,10 +304,36 @@ def follow(hub: Hub, follower: Identity, after: Identity) -> None:
     """Enter what a head says."""
     run, joint = hub.stores[after.public].snapshot, hub.joints[follower.public]
     head = run.head(Millis(hub.now), CoordinatorAddresses(), turns=1, volunteers=0, tokens=0)
-    for step in asyncio.run(joint.next_steps([head])):
-        joint.enter(step)
-        if isinstance(step, Link):
-            joint.store.fold(step)
+    enter(joint, asyncio.run(joint.next_steps([head])))
+
+
+def roll_back(hub: Hub, to: int) -> None:
+    """Have the coordinator propose a rollback."""
+    store, joint = hub.stores[CLOSERS[0].public], hub.joints[CLOSERS[0].public]
+    entry = rollback_to(to, (), "noise", store.snapshot, store.blobs.get, Millis(hub.now))
+    joint.propose_amendment(with_order(entry, CLOSERS[0]))
+
+
+def test_the_closers_agree_on_a_rollback_and_one_that_was_away_passes_void_rounds_over(hub: Hub) -> None:
+    first, _, third = CLOSERS
+    propose(hub, first)
+    asyncio.run(hub.settle())
+    wanted = states(hub)[0][1]
+    hub.away = {third.public}
+    for _ in range(2):
+        propose(hub, first)
+        asyncio.run(hub.settle())
+    void = {name for blobs in hub.stores[first.public].snapshot.history.kept[1:] for name in blobs}
+    roll_back(hub, 1)
+    asyncio.run(hub.settle())
+    assert states(hub)[:2] == [(4, wanted)] * 2
+    assert all(name not in hub.stores[first.public].blobs for name in void), "nobody has them any more"
+    propose(hub, first)
+    asyncio.run(hub.settle())
+    hub.away = set()
+    follow(hub, third, after=first)
+    assert len(set(states(hub))) == 1
+    assert states(hub)[2][0] == 5
 
 
 def test_a_head_that_names_another_successor_is_ignored(hub: Hub) -> None:
