@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 from safetensors.numpy import save_file
 
+from barnraise.contract.archive import HELD_OUT_INDEX
 from barnraise.contract.audit_report import MAX_RESULTS
 from barnraise.contract.records import blob_name
 from barnraise.contract.shards import DataIndex
@@ -18,11 +20,20 @@ from barnraise.core.errors import FileDamaged, MalformedBlob
 from barnraise.core.ids import BlobHash, Millis, PublicKey
 from barnraise.evaluation.audit_job import AuditJob, SecretSample, Tried
 from barnraise.fold.log import Link
+from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import disk_errors
-from coordinator.audits.choose import Budget, assigned, audited_keys, secret_random, secret_samples
+from coordinator.audits.choose import (
+    FEWEST_SAMPLES,
+    Budget,
+    assigned,
+    audited_keys,
+    secret_random,
+    secret_samples,
+)
 from coordinator.audits.ledger import Ledger
 from coordinator.audits.ledger_file import LedgerFile
 from coordinator.reasons.audits import BudgetSaved, FilesMissing, NoSecretSamples, NotAudited
+from coordinator.run_folder import HELD_OUT
 from coordinator.store.run_state import RunState
 from coordinator.store.run_store import RunStore
 
@@ -104,6 +115,23 @@ def _samples(
 ) -> tuple[SecretSample, ...]:
     taken = assigned(closed.link.commits, store.charter.spec.seed, index.shard_sizes)
     draw = secret_random(secret, "samples", closed.link.close.round)
-    places = secret_samples(taken, index.shard_sizes, count, draw)
-    paths = [str(store.blobs.path(ref.blob)) for ref in index.shards]
+    found = _placed(secret_samples(taken, index.shard_sizes, count, draw), index, store.blobs)
+    if len(found) >= FEWEST_SAMPLES:
+        return found
+    return (*found, *_held_out(store.folder / HELD_OUT, count - len(found), draw))
+
+
+def _held_out(folder: Path, count: int, draw: Random) -> tuple[SecretSample, ...]:
+    """Of a small dataset all samples may be assigned; nobody trains on the held-out ones."""
+    try:
+        index = DataIndex.from_bytes((folder / HELD_OUT_INDEX).read_bytes())
+    except (OSError, MalformedBlob):
+        return ()
+    return _placed(secret_samples(set(), index.shard_sizes, count, draw), index, BlobStore(folder))
+
+
+def _placed(
+    places: Iterable[tuple[int, int]], index: DataIndex, blobs: BlobStore
+) -> tuple[SecretSample, ...]:
+    paths = [str(blobs.path(ref.blob)) for ref in index.shards]
     return tuple(SecretSample(path=paths[shard], row=row) for shard, row in places)

@@ -32,8 +32,9 @@ target = { kind = "full" }
 lr = 1e-3
 [round]
 seconds = 6
+steps = 2
 grace = 20
-min_contributions = 3
+min_contributions = 2
 [checkpoint]
 every = 50
 held_out_tokens = 0
