@@ -14,6 +14,8 @@ import pytest
 from barnraise.consensus.state import vote_in
 from barnraise.consensus.statements import Place, Prepare, Promise, Proposal, Refusal, Voted
 from barnraise.consensus.wire import AskStatement, NewsStatement
+from barnraise.contract.audit_figures import Figures
+from barnraise.contract.audit_report import AuditReport, AuditResult
 from barnraise.contract.certificates import certify
 from barnraise.contract.double_signing import Certified
 from barnraise.contract.entry_order import EntryOrder
@@ -23,6 +25,7 @@ from barnraise.contract.manifest import FileEntry, HeldOut, Manifest
 from barnraise.contract.records import Admission, Evaluation, JoinClaim
 from barnraise.contract.run_keys import name_successor
 from barnraise.contract.state import TrainState
+from barnraise.contract.verdict import Verdict
 from barnraise.core.ids import Round
 from barnraise.core.signed import Signable, Signed, open_signed, sign
 from tests.support.contacts import contact
@@ -72,7 +75,26 @@ def one_of_each() -> dict[str, Signed[Any]]:
     proposal = Proposal.at(place, 5, entry=HASH_A, kind="close", promises=(promise.text,))
     vote = vote_in(place, voted)
     order = EntryOrder(run=RUN, epoch=1, height=9, previous=HASH_A, kind="delegation", content=HASH_B)
+    figures = Figures(round=2, blob=HASH_A, change=5, error=1, usual=-4, scale=4)
+    verdict = Verdict(
+        run=RUN, key=ADA.public, claim="harm", wealth=1.0, recent=0.0, figures=(figures,), at=NOW
+    )
+    result = AuditResult(
+        key=ADA.public,
+        blob=HASH_A,
+        finding="tried",
+        audited=True,
+        change=5,
+        error=1,
+        norm=1.5,
+        cosine=500_000,
+    )
+    report = AuditReport(
+        run=RUN, round=2, base_state=HASH_B, owner=AUTHORITY.public, results=(result,), at=NOW
+    )
     return {
+        "audit-report": sign(AUTHORITY, report),
+        "verdict": sign(AUTHORITY, verdict),
         "ask": sign(ADA, AskStatement(run=RUN)),
         "news": sign(ADA, NewsStatement(newest=Certified(vote=vote, certificate=certify([ADA], vote)))),
         "prepare": sign(ADA, Prepare.at(place, 5)),
