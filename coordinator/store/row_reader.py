@@ -10,15 +10,17 @@ from pydantic import ValidationError
 
 from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
 from barnraise.contract.double_signing import Certified
+from barnraise.contract.field_types import MAX_EMBEDDED_BYTES
 from barnraise.contract.manifest import Manifest, open_manifest
 from barnraise.contract.records import Commit, Evaluation, JoinClaim
 from barnraise.contract.run_keys import Signers
 from barnraise.contract.tip import Position, first_position
-from barnraise.core.errors import BadSignature, FileDamaged, MalformedRecord, NewerVersion
+from barnraise.core.errors import BadSignature, FileDamaged, MalformedRecord, NewerVersion, TrustError
 from barnraise.core.ids import BlobHash, PublicKey, short
 from barnraise.core.signed import Signed, open_signed
 from barnraise.fold.log import Amendment, Link, Unreadable, check_step, read_step
 from barnraise.runtime.blob_store import BlobStore
+from barnraise.runtime.peer_faults import BY_DATA
 from coordinator.reasons.recovery import EntryFile
 from coordinator.store.events import (
     CheckpointPublished,
@@ -38,6 +40,9 @@ from coordinator.store.events import (
 from coordinator.store.snapshot import MAX_SNAPSHOT_BYTES, Snapshot
 
 log = logging.getLogger("coordinator.store.row_reader")
+
+FROM_PEERS = frozenset({Kind.ADMITTED, Kind.ACCEPTED, Kind.EVALUATED})
+"""Rows with what a volunteer signed. The others are the run's own: without them it is another run."""
 
 
 def certified_in(row: Row) -> Certified:
@@ -117,7 +122,8 @@ class RowReader:
         position: the place in the log before the rows; None: its beginning.
 
         Left out is what has no effect on that state and is slow or impossible to open: commits of closed
-        rounds, which their close holds too, and manifests that were dropped or damaged since. Raises what
+        rounds, which their close holds too, and manifests that were dropped or damaged since; and what peers
+        said that an older version took and this one does not. Raises what
         `entry` raises, MalformedRecord, BadSignature; StateError where the entries are no chain.
         """
         accepted: list[Row] = []
@@ -128,14 +134,27 @@ class RowReader:
                 continue
             if row.kind is Kind.CLOSED:
                 accepted.clear()
-            if (event := self.read(row)) is None:
+            if (event := self._read_or_leave_out(row)) is None:
                 continue
             if isinstance(event, RoundClosed | LogAmended):
                 step = event.link if isinstance(event, RoundClosed) else event.amendment
                 position = position.after(check_step(position, step, self.charter).entry)
             yield event
         for row in accepted:
-            yield _accepted(self, row)
+            if (event := self._read_or_leave_out(row)) is not None:
+                yield event
+
+    def _read_or_leave_out(self, row: Row) -> Journaled | None:
+        """As `read`. What a peer said is left out where it cannot be read: it ends no run."""
+        try:
+            return self.read(row)
+        except (TrustError, *BY_DATA) as error:
+            if row.kind not in FROM_PEERS:
+                raise
+            log.warning(
+                "the journal's row about round %d (%s) is left out: %s", row.round, row.kind.value, error
+            )
+            return None
 
     def read(self, row: Row) -> Journaled | None:
         """The event of one row; None for a snapshot, or a checkpoint without manifest. Raises as `events`."""
@@ -162,7 +181,7 @@ def _opened(reader: RowReader, row: Row) -> Journaled:
 
 
 def _accepted(reader: RowReader, row: Row) -> Journaled:
-    return ContributionAccepted(row.at, open_signed(Commit, row.body, signer=None))
+    return ContributionAccepted(row.at, open_signed(Commit, row.body, signer=None, limit=MAX_EMBEDDED_BYTES))
 
 
 def _entered(reader: RowReader, row: Row) -> Journaled:
