@@ -20,6 +20,7 @@ from barnraise.network.gossip_policy import (
     MAX_ANSWERS_PER_SECOND,
     MAX_VOLUNTEERS,
     VERSIONS,
+    WORKING_FAN_OUT,
     Novelty,
     RecordCache,
     forward_targets,
@@ -200,6 +201,24 @@ def test_a_head_is_forwarded_to_volunteers() -> None:
     assert targets_of(KEYS[0], record) == public(*KEYS[1 : FAN_OUT + 1])
     assert targets_of(KEYS[0], record, Novelty.DUPLICATE) == set()
     assert targets_of(KEYS[0], record, present=KEYS[:3]) == public(*KEYS[1:3])
+
+
+def test_where_most_only_send_heartbeats_those_that_contribute_get_a_head_too() -> None:
+    silent, working = KEYS[:10], KEYS[10:13]
+    found = forward_targets(
+        head(1).value,
+        Novelty.NEW,
+        own=PublicKey(parts.AUTHORITY.public),
+        counting=set(),
+        present=[presence(who) for who in (*silent, *working)],
+        draw=first_ones,
+        signer=PublicKey(parts.AUTHORITY.public),
+        contributing={PublicKey(who.public) for who in working},
+    )
+    assert set(found) == public(*silent[:FAN_OUT], *working[:WORKING_FAN_OUT])
+    known = RecordCache()
+    known.receive(commit(parts.ADA, 1), parts.NOW)
+    assert known.contributing == {parts.ADA.public}
 
 
 @pytest.mark.parametrize("volunteers", [3, 20, 100, 1000])

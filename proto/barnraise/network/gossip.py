@@ -199,6 +199,7 @@ class Gossip:
             present=self._cache.live(self._clock()),
             draw=self._random.sample,
             signer=signed.signer,
+            contributing=self._cache.contributing,
         )
         for peer in targets:
             task = asyncio.create_task(self._send_to(peer, tagged(signed)))

@@ -25,6 +25,8 @@ from barnraise.network.timing import TIMING
 FAN_OUT = 5
 """Volunteers to which a node forwards a new record. Of those in a swarm, e^-5 or 0.7 % receive it from
 none."""
+WORKING_FAN_OUT = 2
+"""Volunteers that contribute, to which it is forwarded too."""
 MAX_ANSWERS_PER_SECOND = 32
 """Records that a node sends at most for other nodes' polls of one DHT entry: some 25 kB."""
 VERSIONS = 4
@@ -106,6 +108,11 @@ class RecordCache:
         beat = heartbeat_seconds(self.volunteers)
         return (p for p in self._present.values() if is_live(Millis(p.at), beat, now))
 
+    @property
+    def contributing(self) -> set[PublicKey]:
+        """Volunteers whose commits were received lately."""
+        return {owner for owners in self._commits.values() for owner in owners}
+
     def commits(self, round: Round) -> list[Signed[Commit]]:
         """The newest commit of each volunteer to a round, by key."""
         return [versions[-1] for _, versions in sorted(self._commits.get(round, {}).items())]
@@ -177,20 +184,24 @@ def forward_targets(
     present: Iterable[Presence],
     draw: Callable[[list[PublicKey], int], list[PublicKey]],
     signer: PublicKey,
+    contributing: Collection[PublicKey] = (),
 ) -> list[PublicKey]:
     """The nodes to which `own` sends a record that it received or made.
 
     The coordinator and the closers receive heartbeats and commits from their owners, and each other's heads,
-    each time they are announced. Heads and commits are forwarded, once, to some of the known volunteers.
+    each time they are announced. Heads and commits are forwarded, once, to some of the known volunteers, and
+    to some that contribute: where most keys only send heartbeats, few of the others forward anything.
 
     novelty: what the record was to this node. counting: the coordinator and the closers. draw: picks a number
-    of list items at random. signer: of the record.
+    of list items at random. signer: of the record. contributing: owners of commits that were received.
     """
     owner = signer if isinstance(record, Head) else PublicKey(record.owner)
     targets = sorted(set(counting) - {own}) if own == owner else []
     if novelty is Novelty.NEW and not isinstance(record, Presence):
         others = [key for p in present if (key := PublicKey(p.owner)) not in (own, owner)]
-        targets += draw(others, min(FAN_OUT, len(others)))
+        drawn = draw(others, min(FAN_OUT, len(others)))
+        working = [key for key in others if key in contributing and key not in drawn]
+        targets += [*drawn, *draw(working, min(WORKING_FAN_OUT, len(working)))]
     return targets
 
 

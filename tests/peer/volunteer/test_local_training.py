@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ import torch
 from barnraise.contract.sample_ranges import SampleRange
 from barnraise.contract.spec import Raw
 from barnraise.contract.state import Array, TrainState
+from barnraise.contract.tip import Tip
 from barnraise.core.errors import NotFinite, StateError
+from barnraise.core.ids import Round
 from barnraise.fold.codec import Decoder, encode_in_place
 from peer.training.trainer import Update
 from peer.volunteer.contribution_state import ContributionEvent
@@ -364,3 +367,22 @@ def test_without_an_earlier_state_that_worked_none_is_blamed(training: LocalTrai
     after = poisoned(training)
     training.rebase(tip(after), after)
     assert [each.good for each in fails(training, 15)] == [None] * 15
+
+
+@pytest.mark.parametrize("carrying", [False, True])
+def test_a_rollback_drops_the_local_work_and_the_moments(folder: Path, carrying: bool) -> None:
+    """carrying: a contribution missed its close, and steps were taken since."""
+    training = training_of(folder)
+    first = training.state
+    rebase(training)
+    step(training, 1)
+    if carrying:
+        training.take()
+        step(training, 2)
+        settle(training, ContributionEvent.MISS)
+    assert training.trainer.export_inner()["steps"][0] > 0
+    back = Tip(replace(tip(first).position, round=Round(2), void=((Round(0), Round(1)),)), first.hash())
+    training.rebase(back, first)
+    same(training.trainer.params(), first.params)
+    assert training.trainer.export_inner()["steps"][0] == 0
+    assert (training.tokens, training.steps, training.samples, training.round) == (0, 0, 0, 2)
