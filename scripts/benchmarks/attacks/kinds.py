@@ -88,7 +88,7 @@ class Attack:
     trains: Trains = "nothing"
     """What the attackers train themselves."""
     harms: bool = True
-    """Whether an undefended run loses by it. The others take weight, and credit, for nothing."""
+    """Whether an undefended run loses by it. The others take weight, and credit, for little or nothing."""
     keys: int | None = None
     """Of the attackers, where it is a number of its own."""
 
@@ -150,10 +150,10 @@ SIGN_FLIP = Attack("sign flip", _sign_flip)
 HUGE = Attack("−1000 ×", _huge)
 NOISE = Attack("noise", _noise)
 INNER_PRODUCT = Attack("inner-product manipulation", _inner_product)
-LITTLE = Attack("a little is enough", _a_little)
-LABEL_FLIP = Attack("label flip", _own_training, trains="false labels")
+LITTLE = Attack("a little is enough", _a_little, harms=False)
+LABEL_FLIP = Attack("label flip", _own_training, trains="false labels", harms=False)
 INFLATED = Attack("inflated weight", _inflated)
-REPLAY = Attack("replay", _replay)
+REPLAY = Attack("replay", _replay, harms=False)
 COPYCAT = Attack("copycat", _copy, harms=False)
 LAZY = Attack("lazy", _lazy, harms=False)
 WRONG_SAMPLES = Attack("wrong samples", _own_training, trains="one batch", harms=False)

@@ -19,7 +19,7 @@ from pathlib import Path
 from barnraise.contract.spec import CodecSpec, Dense, Sparse
 from barnraise.runtime.files import write_atomic
 from scripts.benchmarks.attacks.defences import ARMS, Arm
-from scripts.benchmarks.attacks.kinds import ATTACKS, TURNED, Attack
+from scripts.benchmarks.attacks.kinds import ATTACKS, SIGN_FLIP, TURNED, Attack
 from scripts.benchmarks.attacks.llama import Llama
 from scripts.benchmarks.attacks.swarm import HONEST_ROUNDS, ROUNDS, STEPS, Cell, Outcome, run
 from scripts.benchmarks.attacks.toys import BATCH, LENGTH, Bigram, Toy
@@ -80,7 +80,9 @@ class Plan:
                 alone = replace(cell, attack=None, attackers=0, arm="none")
                 cells.setdefault(arm, []).append((cell, alone))
         name = f"{attack.name}, after {HONEST_ROUNDS} honest rounds" if sleepers else attack.name
-        return Row(name, attack.harms, attackers, peers, cells)
+        # Updates are small after the honest rounds, and so is their negative.
+        harms = attack.harms and not (sleepers and attack is SIGN_FLIP)
+        return Row(name, harms, attackers, peers, cells)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
