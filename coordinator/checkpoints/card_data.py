@@ -27,7 +27,7 @@ def card_facts(run: RunState, round: int, held_out: HeldOut | None) -> CardFacts
         held_out=held_out,
         first=run.scores[0].held_out if 0 in run.scores else None,
         curve=bool(_points(run, round, held_out)),
-        credits=credits(run.history.shares(before=round), run.claims),
+        credits=credits(_earned(run, run.history.shares(before=round)), run.claims),
     )
 
 
@@ -63,6 +63,14 @@ def credits(shares: Mapping[PublicKey, Share], claims: Mapping[PublicKey, JoinCl
     named = [(agreed[owner], share) for owner, share in shares.items() if owner in agreed]
     named.sort(key=lambda entry: (-entry[1].tokens, entry[0]))
     return Credits(tuple(named), len(shares) - len(named))
+
+
+def _earned(run: RunState, shares: Mapping[PublicKey, Share]) -> dict[PublicKey, Share]:
+    """The shares of keys that are trusted, or whose work audits have counted, and that did no harm."""
+    found = {key: run.position.standings.of(key, run.spec.trust) for key in shares}
+    counted = {key for key, each in found.items() if each.level == "trusted" or each.work > 0}
+    harmful = {key for key, each in found.items() if each.level in ("suspended", "banned")}
+    return {key: share for key, share in shares.items() if key in counted - harmful}
 
 
 def _points(run: RunState, round: int, held_out: HeldOut | None) -> list[Point]:
