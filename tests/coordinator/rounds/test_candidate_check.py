@@ -11,14 +11,25 @@ from typing import Any
 import pytest
 
 from barnraise.contract.certificates import Authorities, certify
+from barnraise.contract.close_rules import open_commits
 from barnraise.contract.entry_order import EntryOrder, with_order
-from barnraise.contract.log_entries import Close, Delegation, own_fields, parse_entry, vote_on
-from barnraise.core.errors import BadSignature, MalformedRecord, StateError
+from barnraise.contract.log_entries import (
+    Change,
+    Close,
+    Delegation,
+    Entry,
+    NeedsNewer,
+    StandingChange,
+    own_fields,
+    parse_entry,
+    vote_on,
+)
+from barnraise.core.errors import BadSignature, BannedKey, MalformedRecord, StateError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey
 from barnraise.core.signed import sign
 from coordinator.rounds.candidate_check import check_candidate
-from coordinator.store.next_entry import delegation_of, rollback_of
+from coordinator.store.next_entry import delegation_of, rollback_of, standing_change_of
 from coordinator.store.rolling_back import state_named
 from coordinator.store.run_store import RunStore
 from tests.support import parts
@@ -154,3 +165,43 @@ def test_a_rollback_gets_a_vote_where_the_log_names_its_state(store: RunStore) -
         vote(state="e" * 64)
     with pytest.raises(MalformedRecord, match="not possible"):
         vote(to=2)
+
+
+def ban(store: RunStore, *keys: Identity) -> StandingChange:
+    changes = [Change(key=key.public, level="banned", cause="order") for key in keys]
+    return standing_change_of(store.snapshot, changes, (), NOW)
+
+
+def test_a_ban_that_the_run_key_ordered_gets_a_vote_and_another_none(store: RunStore) -> None:
+    ordered = with_order(ban(store, parts.BEN), parts.AUTHORITY)
+    check(store, ordered)
+    for forged in (
+        ban(store, parts.BEN),
+        ban(store, parts.ADA).model_copy(update={"order": ordered.order}),
+        with_order(ban(store, parts.BEN), parts.STRANGER),
+    ):
+        with pytest.raises((MalformedRecord, BadSignature)):
+            check(store, forged)
+
+
+def test_a_close_with_a_contribution_of_a_banned_key_gets_no_vote(store: RunStore) -> None:
+    close = store.candidate("all contributed", NOW)
+    store.amend(ban(store, parts.BEN), NOW)
+    run = store.snapshot
+    moved = close.model_copy(
+        update={
+            "height": run.position.height,
+            "previous": run.position.previous,
+            "certificate": run.certificate,
+            "standings": run.position.standings.name,
+        }
+    )
+    with pytest.raises((BannedKey, StateError)):
+        check_candidate(moved, run, (ban_entry(store), Authorities((run.run_key,))), NOW, store.blob_sizes)
+    assert [commit.owner for commit in open_commits(store.candidate("", NOW))] == [parts.ADA.public]
+
+
+def ban_entry(store: RunStore) -> Entry:
+    entry = parse_entry(store.blobs.get(store.snapshot.log[-1].name))
+    assert not isinstance(entry, NeedsNewer)
+    return entry
