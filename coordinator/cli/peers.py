@@ -25,7 +25,7 @@ _note = click.option("--note", default="", metavar="TEXT", help="Why: the log sa
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with whole keys.")
 @plain_errors
 def peers(run: str, as_json: bool) -> None:
-    """Show the keys that take part or took part in RUN: standing, contributions, credit, and why.
+    """Show the keys that take part or took part in RUN (or FOLDER): standing, contributions, credit, and why.
 
     A running coordinator brings the list up to date every few seconds. Names are of volunteers who let the
     run name them.
@@ -46,7 +46,7 @@ def peers(run: str, as_json: bool) -> None:
 @_note
 @plain_errors
 def ban(run: str, keys: tuple[str, ...], invitation: str | None, note: str) -> None:
-    """Ban KEYs from RUN, within one round: nobody takes their records or serves them any more.
+    """Ban KEY... from RUN (or FOLDER), within one round: nobody takes their records or serves them any more.
 
     KEY: a public key, or its first digits as `coordinator peers` shows them. What a key contributed to the
     open round is dropped; what earlier rounds folded stays.
@@ -61,7 +61,7 @@ def ban(run: str, keys: tuple[str, ...], invitation: str | None, note: str) -> N
 @_note
 @plain_errors
 def unban(run: str, keys: tuple[str, ...], note: str) -> None:
-    """Give KEYs of RUN the standing of a new key again."""
+    """Give KEY... of RUN (or FOLDER) the standing of a new key again."""
     _order(run, keys, None, note, None)
     say("no longer banned once the running coordinator has entered it into the log")
 
@@ -72,7 +72,7 @@ def unban(run: str, keys: tuple[str, ...], note: str) -> None:
 @_note
 @plain_errors
 def vouch(run: str, keys: tuple[str, ...], note: str) -> None:
-    """Trust KEYs of RUN: they leave probation."""
+    """Trust KEY... of RUN (or FOLDER): they leave probation."""
     _order(run, keys, "trusted", note, None)
     say("trusted once the running coordinator has entered it into the log")
 

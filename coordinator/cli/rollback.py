@@ -16,7 +16,7 @@ from coordinator.run_folder import JOURNAL, run_folder
 @click.option("--note", default="", metavar="TEXT", help="Why: the log says it to everybody.")
 @plain_errors
 def rollback(run: str, to: int, banned: tuple[str, ...], note: str) -> None:
-    """Have RUN go on from the state that it had at the beginning of ROUND.
+    """Have RUN (or FOLDER) go on from the state that it had at the beginning of ROUND.
 
     What was contributed from ROUND up to the open round is void: nothing of it is folded again, nor counted,
     and checkpoints of rounds after ROUND are withdrawn. Round numbers go on rising. Volunteers follow by

@@ -11,7 +11,7 @@ from barnraise.runtime.console import plain_errors, say
 @click.argument("run", metavar="RUN|FOLDER")
 @plain_errors
 def verdicts(run: str) -> None:
-    """Show what audits decided about the keys of RUN, and the figures that each verdict follows from."""
+    """Show what audits decided about the keys of RUN (or FOLDER), and each verdict's figures."""
     from coordinator.run_folder import ARCHIVE, run_folder
     from coordinator.verdicts import read_changes, render
 
