@@ -10,6 +10,7 @@ from barnraise.runtime.pauses import Paused
 from peer.messages.own_weight import own_weight_message
 from peer.volunteer import reasons as volunteer
 from peer.volunteer.durations import LONG_EXCHANGE, Advice, ExchangeShare, StepCount, StepsPerRound
+from peer.volunteer.own_losses import OwnLossNotLowered
 from peer.volunteer.own_weight import OwnWeight
 
 
@@ -171,6 +172,11 @@ def _notice(notice: volunteer.Notice) -> str:
     match notice:
         case volunteer.StepSkipped():
             return _skipped(notice)
+        case OwnLossNotLowered(failed, of):
+            return (
+                f"{failed} of your last {of} contributions did not lower the loss of your own samples: check"
+                " this machine's memory, try `--device cpu`, and compare `peer --version` with others"
+            )
         case Paused(seconds, asleep):
             return f"this {'machine slept' if asleep else 'program was stopped'} for {seconds:.0f} s"
         case ClockSet(seconds):

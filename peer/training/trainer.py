@@ -105,6 +105,11 @@ class Trainer:
         return self._model.layout
 
     @property
+    def moves(self) -> bool:
+        """Whether steps change the local parameters."""
+        return self._spec.train.method == "diloco"
+
+    @property
     def tokens(self) -> int:
         """Trained tokens since the last `load` or `take_update`."""
         return self._tokens

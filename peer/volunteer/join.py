@@ -269,7 +269,7 @@ async def _volunteer(
         awake=node.awake,
         swarm=swarm,
         samples=samples,
-        training=LocalTraining(trainer, lifecycle, follower.tip, follower.state),
+        training=LocalTraining(trainer, lifecycle, follower.tip, follower.state, hint=display.notify),
         exchange=Exchange(
             follower, store, trainer, swarm, retention, prefetch, proofs, timer, node.awake, node.timing
         ),

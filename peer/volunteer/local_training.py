@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from barnraise.contract.sample_ranges import SampleRange, extended, split
@@ -15,10 +15,15 @@ from barnraise.fold.codec import Decoder
 from peer.training.trainer import Trainer, Update
 from peer.volunteer.actions import LocalWork
 from peer.volunteer.contribution_state import ContributionEvent, ContributionLifecycle, ContributionState
+from peer.volunteer.own_losses import OwnLosses, OwnLossNotLowered
 from peer.volunteer.reasons import StepSkipped
 
 MAX_SKIPPED = 5
 """Steps skipped in a row after which the local parameters or moments are at fault, and not a batch."""
+
+
+STEPS_TO_COMPARE = 8
+"""A forward pass takes a third of a step."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class LocalTraining:
     tip: Tip
     state: TrainState
     """state[tip.round]: what the local work is based on."""
+    hint: Callable[[OwnLossNotLowered], None] = lambda _: None
+    """Called, in a thread, where our contributions do not lower the loss of our own samples."""
     steps: int = 0
     """Inner steps since the last contribution was taken."""
     loss: float = 0.0
@@ -46,6 +53,9 @@ class LocalTraining:
     """Samples of this round that were drawn before training started again from the run's state."""
     _drawn: tuple[SampleRange, ...] = ()
     """The samples behind the work that no contribution has taken."""
+    _first: tuple[Sequence[Sample], float] | None = None
+    """The first batch since the run's state, and its loss there."""
+    _own_losses: OwnLosses = field(default_factory=OwnLosses)
     _skipped: int = 0
     _skipped_in_a_row: int = 0
     _resets: int = 0
@@ -71,6 +81,7 @@ class LocalTraining:
         if samples:
             drawn = SampleRange(round=self.counts_in, start=self.samples, count=len(samples))
             self._drawn = extended(self._drawn, drawn)
+        fresh = not self.has_work and not self._blamed
         try:
             result = self.trainer.step(samples)
         except NotFinite as error:
@@ -78,6 +89,8 @@ class LocalTraining:
         self._skipped_in_a_row = self._resets = 0
         if not self._blamed:
             self._works, self._good = True, None
+        if fresh:
+            self._first = samples, result.loss
         self.loss = result.loss
         self.steps += 1
         return result.tokens
@@ -139,6 +152,7 @@ class LocalTraining:
         Raises NotFinite, and training starts again from the run's state.
         """
         try:
+            self._compare_losses()
             update = self.trainer.take_update(self.state, limit)
         except NotFinite:
             self._reset()
@@ -150,6 +164,15 @@ class LocalTraining:
         taken, self._drawn = split(self._drawn, update.samples)
         self.lifecycle.advance(ContributionEvent.TAKE)
         return replace(update, ranges=taken)
+
+    def _compare_losses(self) -> None:
+        """One batch's forward pass, for a hint; left out where it takes more than a twentieth of a round."""
+        first, self._first = self._first, None
+        if first is None or self.steps < STEPS_TO_COMPARE or not self.trainer.moves:
+            return
+        samples, before = first
+        if (found := self._own_losses.compare(before, self.trainer.evaluate(samples).loss)) is not None:
+            self.hint(found)
 
     def rest(self) -> Update:
         """The work that no contribution has taken, for a volunteer that leaves."""

@@ -13,6 +13,7 @@ from barnraise.core.ids import Round
 from barnraise.core.reason import Reason
 from barnraise.runtime.clock_steps import ClockSet
 from barnraise.runtime.pauses import Paused
+from peer.volunteer.own_losses import OwnLossNotLowered
 
 
 @dataclass(frozen=True)
@@ -271,5 +272,5 @@ WaitReason = (
     | AwayForLong
 )
 HoldReason = WaitReason | ExchangeReason
-Notice = StepSkipped | Paused | ClockSet | Divergence
+Notice = StepSkipped | OwnLossNotLowered | Paused | ClockSet | Divergence
 ActionReason = Starting | TrainReason | PublishReason | CatchUpReason | NewerState | HoldReason | AskedToStop

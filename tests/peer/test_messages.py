@@ -36,6 +36,7 @@ from peer.verify.evaluations import (
 from peer.verify.proof import FromAdapterSeed, FromBaseModel, FromCheckpoint, Proved
 from peer.volunteer import reasons as volunteer
 from peer.volunteer.durations import Advice, ExchangeShare, StepCount, StepsPerRound
+from peer.volunteer.own_losses import OwnLossNotLowered
 from peer.volunteer.reasons import Meanwhile
 
 VOLUNTEER: list[tuple[volunteer.ActionReason | Advice | volunteer.Notice, str]] = [
@@ -46,6 +47,11 @@ VOLUNTEER: list[tuple[volunteer.ActionReason | Advice | volunteer.Notice, str]] 
     (
         volunteer.StepSkipped("the gradient is no number", 5, 1),
         "the gradient is no number: skipped that step, 5 so far; training starts again from the run's state",
+    ),
+    (
+        OwnLossNotLowered(3, 5),
+        "3 of your last 5 contributions did not lower the loss of your own samples: check this machine's"
+        " memory, try `--device cpu`, and compare `peer --version` with others",
     ),
     (
         volunteer.StepSkipped("the gradient is no number", 10, 2, Round(7)),
