@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import pairwise
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from barnraise.contract.charter import Charter
 from barnraise.contract.run_keys import Successors, name_successor
@@ -32,6 +35,10 @@ def shown_by(identity: Identity, successors: Successors = (), run: RunId = parts
     """A server's certificate (DER)."""
     pem = issue(identity, run, successors).certificate
     return x509.load_pem_x509_certificate(pem).public_bytes(serialization.Encoding.DER)
+
+
+CERTIFICATE = shown_by(parts.AUTHORITY, NAMED)
+VERSION_BYTE = CERTIFICATE.index(bytes.fromhex("a003020102")) + 4
 
 
 def test_an_authority_s_certificate_depends_on_nothing_but_its_key() -> None:
@@ -64,6 +71,17 @@ def test_a_certificate_that_another_key_signed_shows_none() -> None:
     for bad in (forged, of_run[:-1], b"", b"\x30" * 100, of_run + bytes(MAX_CERTIFICATE_BYTES)):
         with pytest.raises(MalformedRecord):
             read_shown(bad)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), min_size=1, max_size=4))
+@example([(VERSION_BYTE, 0x17)])
+def test_no_certificate_ends_the_client(changes: list[tuple[int, int]]) -> None:
+    """A version of X.509 that does not exist raised an error of its own."""
+    certificate = bytearray(CERTIFICATE)
+    for place, value in changes:
+        certificate[place % len(certificate)] = value
+    with suppress(MalformedRecord):
+        read_shown(bytes(certificate))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -39,6 +39,17 @@ _NOBODY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 """Signs an authority's certificate where the client builds it."""
 _SUCCESSORS = x509.ObjectIdentifier("2.25.330218439014274085431250968414711326523")
 """The extension with the statements: a UUID as an object identifier (ITU-T X.667)."""
+_UNREADABLE = (
+    ValueError,
+    ValidationError,
+    InvalidSignature,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.ExtensionNotFound,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What reading a stranger's certificate may raise."""
 _successors: TypeAdapter[Successors] = TypeAdapter(Successors)
 
 
@@ -122,7 +133,7 @@ def read_shown(certificate: bytes) -> ShownKey:
         successors = _successors.validate_json(extension.value)
         names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         (name,) = names.get_values_for_type(x509.DNSName)
-    except (ValueError, InvalidSignature, x509.ExtensionNotFound, x509.DuplicateExtension, ValidationError):
+    except _UNREADABLE:
         raise _foreign() from None
     run = RunId(name.removesuffix(_DOMAIN))
     if not re.fullmatch(RUN_PATTERN, run):
