@@ -12,7 +12,7 @@ from barnraise.contract.tip import Tip
 from barnraise.core.ids import PublicKey
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
-from barnraise.runtime.waits import end_all
+from barnraise.runtime.waits import all_or_none
 
 AT_ONCE = 4
 """Tensors fetched in parallel."""
@@ -45,8 +45,5 @@ async def download_state(
         async with gate:
             await swarm.fetch(tensor.blob, tensor.size, holders)
 
-    fetching = [asyncio.create_task(fetch(each)) for each in {each.blob: each for each in tensors}.values()]
-    try:
-        await asyncio.gather(*fetching)
-    finally:
-        await end_all(fetching)  # after a failure another state is fetched, and this one is removed
+    # After a failure another state is fetched, and this one is removed.
+    await all_or_none(*(fetch(each) for each in {each.blob: each for each in tensors}.values()))
