@@ -9,6 +9,7 @@ from barnraise.core.errors import KeyBanned, KeyInUse, RefusedError
 from barnraise.core.ids import short
 from barnraise.core.units import format_seconds
 from barnraise.fold.codec import format_sizes
+from coordinator.reasons import entrance
 from coordinator.reasons import rounds as reasons
 
 
@@ -36,38 +37,38 @@ def claim_refusal(reason: reasons.ClaimReason) -> RefusedError:
 _ANOTHER_INVITE = "Ask the run's maintainer for a new invite, which `coordinator invite` makes."
 
 
-def _barred(reason: reasons.EntranceReason) -> RefusedError:
+def _barred(reason: entrance.EntranceReason) -> RefusedError:
     match reason:
-        case reasons.Banned(note):
+        case entrance.Banned(note):
             why = f": {note}" if note else ""
             return KeyBanned(
                 f"this run has banned your key{why}",
                 fix="If that is a mistake, ask the run's maintainer, who can lift it.",
             )
-        case reasons.NotInvited():
+        case entrance.NotInvited():
             return RefusedError(
                 "this run admits volunteers by invitation, and your invite has none", fix=_ANOTHER_INVITE
             )
-        case reasons.InvitationInvalid():
+        case entrance.InvitationInvalid():
             return RefusedError(
                 "the invitation in your invite is not one that this run's key signed",
                 fix=f"Copy the whole invite, in quotes. {_ANOTHER_INVITE}",
             )
-        case reasons.InvitationExpired(seconds):
+        case entrance.InvitationExpired(seconds):
             return RefusedError(
                 f"the invitation in your invite ended {format_seconds(seconds)} ago", fix=_ANOTHER_INVITE
             )
-        case reasons.InvitationUsedUp(uses):
+        case entrance.InvitationUsedUp(uses):
             keys = "key" if uses == 1 else "keys"
             return RefusedError(
                 f"the invitation in your invite is used up: it has admitted {uses} {keys}",
                 fix=_ANOTHER_INVITE,
             )
-        case reasons.InvitationRevoked():
+        case entrance.InvitationRevoked():
             return RefusedError(
                 "the run's maintainer has revoked the invitation in your invite", fix=_ANOTHER_INVITE
             )
-        case reasons.NotOnList(key):
+        case entrance.NotOnList(key):
             return RefusedError(
                 f"this run admits the keys on its list, and yours, {short(key)}…, is not on it",
                 fix="Ask the run's maintainer to add it for the next run: `peer key` prints it.",

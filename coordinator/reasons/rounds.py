@@ -13,8 +13,9 @@ from barnraise.contract.commit_rules import WrongBaseState as WrongBaseState
 from barnraise.contract.commit_rules import WrongBlobSize as WrongBlobSize
 from barnraise.contract.commit_rules import WrongRanges as WrongRanges
 from barnraise.contract.commit_rules import WrongRound as WrongRound
-from barnraise.core.ids import PublicKey, RunId
+from barnraise.core.ids import RunId
 from barnraise.core.reason import Reason
+from coordinator.reasons.entrance import EntranceReason
 
 # Why a claim to join is refused
 
@@ -43,62 +44,6 @@ class HasOtherInstance(Reason):
     seconds: float
     """Since that program's last heartbeat."""
 
-
-@dataclass(frozen=True)
-class Banned(Reason):
-    """The log bans the claim's key."""
-
-    note: str
-    """Why, in the maintainer's words; empty for none."""
-
-
-@dataclass(frozen=True)
-class NotInvited(Reason):
-    """The run admits by invitation, and the claim has none."""
-
-
-@dataclass(frozen=True)
-class InvitationInvalid(Reason):
-    """The invitation is not one that the run's key signed for this run."""
-
-
-@dataclass(frozen=True)
-class InvitationExpired(Reason):
-    """The invitation's time is over."""
-
-    seconds: float
-    """Since then."""
-
-
-@dataclass(frozen=True)
-class InvitationUsedUp(Reason):
-    """The invitation has admitted as many keys as it may."""
-
-    uses: int
-
-
-@dataclass(frozen=True)
-class InvitationRevoked(Reason):
-    """The maintainer revoked the invitation."""
-
-
-@dataclass(frozen=True)
-class NotOnList(Reason):
-    """The run admits the keys of a list, and the claim's is not on it."""
-
-    key: PublicKey
-
-
-EntranceReason = (
-    Banned
-    | NotInvited
-    | InvitationInvalid
-    | InvitationExpired
-    | InvitationUsedUp
-    | InvitationRevoked
-    | NotOnList
-)
-"""Why the run is not open to a key."""
 
 ClaimReason = WrongRun | ClockOff | HasOtherInstance | EntranceReason
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from barnraise.contract.records import Admission, JoinClaim
 from barnraise.contract.rounds import seconds_between
 from barnraise.core.ids import Millis, RunId
-from coordinator.reasons.rounds import ClaimReason, ClockOff, EntranceReason, HasOtherInstance, WrongRun
+from coordinator.reasons.entrance import EntranceReason
+from coordinator.reasons.rounds import ClaimReason, ClockOff, HasOtherInstance, WrongRun
 from coordinator.timing import Timing
 
 

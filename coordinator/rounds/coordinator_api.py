@@ -24,7 +24,8 @@ from barnraise.core.signed import Signed, sign
 from coordinator.checkpoints.keeper import CheckpointKeeper
 from coordinator.messages.checkpoints import evaluation_message, pending_message
 from coordinator.messages.rounds import claim_refusal, misfit_message, progress_message
-from coordinator.reasons.rounds import Banned, ClaimReason
+from coordinator.reasons.entrance import Banned
+from coordinator.reasons.rounds import ClaimReason
 from coordinator.rounds.admission import Admitted, ClaimRefused, admit
 from coordinator.rounds.entrance import barred, invitation_for
 from coordinator.rounds.fault_reports import FaultReports, Kept, TooManyReports

@@ -23,7 +23,7 @@ from barnraise.contract.rounds import seconds_between
 from barnraise.core.errors import TrustError
 from barnraise.core.ids import Millis, PublicKey
 from barnraise.core.signed import open_text
-from coordinator.reasons.rounds import (
+from coordinator.reasons.entrance import (
     Banned,
     EntranceReason,
     InvitationExpired,

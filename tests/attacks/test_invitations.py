@@ -18,6 +18,7 @@ from barnraise.core.ids import Millis
 from barnraise.core.signed import open_signed, sign
 from barnraise.runtime.run_clock import RunClock
 from coordinator.messages.rounds import claim_refusal
+from coordinator.reasons import entrance
 from coordinator.reasons import rounds as reasons
 from coordinator.rounds.membership import Membership
 from coordinator.rounds.standing_orders import StandingOrder, StandingOrders, leave_order
@@ -68,7 +69,7 @@ def order(store: RunStore, order: StandingOrder) -> None:
 
 
 def test_without_an_invitation_nobody_is_admitted(store: RunStore) -> None:
-    assert is_for(refused(store, parts.ADA, ""), reasons.NotInvited())
+    assert is_for(refused(store, parts.ADA, ""), entrance.NotInvited())
 
 
 def test_an_invitation_admits_as_many_keys_as_it_says(store: RunStore) -> None:
@@ -76,10 +77,10 @@ def test_an_invitation_admits_as_many_keys_as_it_says(store: RunStore) -> None:
     assert refused(store, KEYS[0], invitation) is None
     assert refused(store, KEYS[0], invitation) is None, "the same key does not count twice"
     assert refused(store, KEYS[1], invitation) is None
-    assert is_for(refused(store, KEYS[2], invitation), reasons.InvitationUsedUp(2))
+    assert is_for(refused(store, KEYS[2], invitation), entrance.InvitationUsedUp(2))
     assert refused(store, KEYS[0], invitation) is None
     with reopened(store) as again:
-        assert is_for(refused(again, KEYS[2], invitation), reasons.InvitationUsedUp(2))
+        assert is_for(refused(again, KEYS[2], invitation), entrance.InvitationUsedUp(2))
 
 
 def test_a_snapshot_keeps_what_is_used(store: RunStore) -> None:
@@ -87,7 +88,7 @@ def test_a_snapshot_keeps_what_is_used(store: RunStore) -> None:
     assert refused(store, KEYS[0], invitation) is None
     store.save(NOW)
     with reopened(store) as again:
-        assert is_for(refused(again, KEYS[1], invitation), reasons.InvitationUsedUp(1))
+        assert is_for(refused(again, KEYS[1], invitation), entrance.InvitationUsedUp(1))
         assert refused(again, KEYS[0], invitation) is None
 
 
@@ -132,7 +133,7 @@ def test_what_a_closer_admitted_counts_here_too(store: RunStore) -> None:
     ids=["another key", "another run", "more uses", "a later end", "another id"],
 )
 def test_a_forged_or_edited_invitation_admits_nobody(store: RunStore, invitation: str) -> None:
-    assert is_for(refused(store, parts.ADA, invitation), reasons.InvitationInvalid())
+    assert is_for(refused(store, parts.ADA, invitation), entrance.InvitationInvalid())
     assert not store.snapshot.invited
 
 
@@ -140,7 +141,7 @@ def test_an_invitation_ends(store: RunStore) -> None:
     invitation = parts.invitation(expires=NOW)
     assert refused(store, KEYS[0], invitation) is None
     later = NOW + 3 * 3600 * 1000
-    assert is_for(refused(store, KEYS[1], invitation, later), reasons.InvitationExpired(3 * 3600))
+    assert is_for(refused(store, KEYS[1], invitation, later), entrance.InvitationExpired(3 * 3600))
     assert refused(store, KEYS[0], invitation, later) is None, "whom it admitted stays"
 
 
@@ -148,10 +149,10 @@ def test_a_revoked_invitation_admits_nobody_else(store: RunStore) -> None:
     invitation = parts.invitation()
     assert refused(store, KEYS[0], invitation) is None
     order(store, StandingOrder(revoked=("1f" * 8,)))
-    assert is_for(refused(store, KEYS[1], invitation), reasons.InvitationRevoked())
+    assert is_for(refused(store, KEYS[1], invitation), entrance.InvitationRevoked())
     assert refused(store, KEYS[0], invitation) is None
     with reopened(store) as again:
-        assert is_for(refused(again, KEYS[1], invitation), reasons.InvitationRevoked())
+        assert is_for(refused(again, KEYS[1], invitation), entrance.InvitationRevoked())
 
 
 def test_a_banned_key_reads_why_and_whom_to_ask(store: RunStore) -> None:
@@ -183,4 +184,4 @@ def test_a_list_admits_its_keys_alone(tmp_path: Path) -> None:
     trust = TrustSpec(mode="allow-list", vouched=(KEYS[0].public,))
     with opened_store(tmp_path, parts.run_spec().model_copy(update={"trust": trust})) as store:
         assert refused(store, KEYS[0], "") is None
-        assert is_for(refused(store, KEYS[1], parts.invitation()), reasons.NotOnList(KEYS[1].public))
+        assert is_for(refused(store, KEYS[1], parts.invitation()), entrance.NotOnList(KEYS[1].public))

@@ -9,6 +9,7 @@ import pytest
 from barnraise.core.ids import PublicKey, RunId, StateHash
 from barnraise.core.reason import Reason
 from coordinator.messages import rounds as messages
+from coordinator.reasons import entrance
 from coordinator.reasons import rounds as reasons
 
 BARN, STATE = RunId("barn"), StateHash("ab" * 32)
@@ -29,40 +30,40 @@ CLOCK_FIX = "Join again. If it is refused again, update Barnraise: its claims st
             "A key is for one folder on one machine. Stop the other program, or give this one a new key:"
             " --data-dir with a new folder.",
         ),
-        (reasons.Banned("sent noise"), "this run has banned your key: sent noise", LIFT),
-        (reasons.Banned(""), "this run has banned your key", LIFT),
+        (entrance.Banned("sent noise"), "this run has banned your key: sent noise", LIFT),
+        (entrance.Banned(""), "this run has banned your key", LIFT),
         (
-            reasons.NotInvited(),
+            entrance.NotInvited(),
             "this run admits volunteers by invitation, and your invite has none",
             ANOTHER_INVITE,
         ),
         (
-            reasons.InvitationInvalid(),
+            entrance.InvitationInvalid(),
             "the invitation in your invite is not one that this run's key signed",
             f"Copy the whole invite, in quotes. {ANOTHER_INVITE}",
         ),
         (
-            reasons.InvitationExpired(3 * 3600),
+            entrance.InvitationExpired(3 * 3600),
             "the invitation in your invite ended 3 h ago",
             ANOTHER_INVITE,
         ),
         (
-            reasons.InvitationUsedUp(20),
+            entrance.InvitationUsedUp(20),
             "the invitation in your invite is used up: it has admitted 20 keys",
             ANOTHER_INVITE,
         ),
         (
-            reasons.InvitationUsedUp(1),
+            entrance.InvitationUsedUp(1),
             "the invitation in your invite is used up: it has admitted 1 key",
             ANOTHER_INVITE,
         ),
         (
-            reasons.InvitationRevoked(),
+            entrance.InvitationRevoked(),
             "the run's maintainer has revoked the invitation in your invite",
             ANOTHER_INVITE,
         ),
         (
-            reasons.NotOnList(PublicKey("cd" * 32)),
+            entrance.NotOnList(PublicKey("cd" * 32)),
             "this run admits the keys on its list, and yours, cdcdcdcd…, is not on it",
             "Ask the run's maintainer to add it for the next run: `peer key` prints it.",
         ),
