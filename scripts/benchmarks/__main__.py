@@ -25,7 +25,7 @@ from scripts.benchmarks.attacks.measure import add_arguments as add_attacks
 from scripts.benchmarks.attacks.measure import attacks
 from scripts.benchmarks.audits.measure import measure_audits
 from scripts.benchmarks.audits.statistics import KINDS as AUDIT_KINDS
-from scripts.benchmarks.codec import KINDS, LAYOUTS, SEED
+from scripts.benchmarks.codec import KINDS, LAYOUTS, PARTS, SEED
 from scripts.benchmarks.convergence.baseline import BaselineFailed
 from scripts.benchmarks.convergence.measure import add_arguments as add_convergence
 from scripts.benchmarks.convergence.measure import convergence
@@ -214,7 +214,7 @@ def codec_table(kinds: Sequence[str], repeats: int, parameters: str) -> str:
             [
                 kind,
                 f"{found['blob'] / 1e6:.1f}",
-                *(f"{found[what]:.2f}" for what in ("copy", "encode", "check", "decode", "fold")),
+                *(f"{found[what]:.2f}" for what in PARTS),
                 f"{found['encode'] + found['decode'] + found['fold']:.2f}",
                 f"{4e9 * work / found['state']:.1f}",
                 f"{work / found['copy']:.1f}",
@@ -223,7 +223,7 @@ def codec_table(kinds: Sequence[str], repeats: int, parameters: str) -> str:
             ]
         )
     return table(
-        ["kind", "blob, MB", "copy, s", "encode, s", "check, s", "decode, s", "fold, s",
+        ["kind", "blob, MB", "copy, s", "encode, s", "check, s", "norm, s", "decode, s", "fold, s",
          "encode + decode + fold, s", "all, ns a value", "all ÷ copy",
          "encode's peak ÷ state", "fold's peak ÷ state"],
         rows,

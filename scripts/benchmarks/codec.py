@@ -31,6 +31,7 @@ from barnraise.runtime.blob_store import BlobStore
 from peer.volunteer.saved_state import SavedState
 
 SEED = 0
+PARTS = ("copy", "encode", "check", "norm", "decode", "fold")
 SPREAD = np.float32(1e-5)
 """Standard deviation of the values: about what fine-tuning changes a weight by in a round."""
 KINDS: dict[str, CodecSpec] = (
@@ -142,11 +143,11 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def measure_codec(kind: str, repeats: int, layout: Layout) -> dict[str, float]:
-    """Median CPU seconds of a copy, encoding, checking, decoding and folding one contribution; peak bytes."""
+    """Median CPU seconds of PARTS for one contribution; peak bytes."""
     codec = KINDS[kind]
     spec = RunSpec(name="bench", data=DataSpec(source="none"), codec=codec)
     update, state = zeros(layout), TrainState(zeros(layout))
-    seconds: dict[str, list[float]] = {what: [] for what in ("copy", "encode", "check", "decode", "fold")}
+    seconds: dict[str, list[float]] = {what: [] for what in PARTS}
     peaks = {"encode_peak": 0, "fold_peak": 0}
     blob = bytearray()
 
@@ -176,6 +177,7 @@ def measure_codec(kind: str, repeats: int, layout: Layout) -> dict[str, float]:
         def folded(decoder: Decoder = decoder) -> None:
             fold(state, [Contribution.unlimited(decoder, 1)], spec)
 
+        seconds["norm"].append(timed(decoder.norm))
         seconds["decode"].append(timed(decode))
         zeros(layout)  # a virtual machine gets pages from its host at first use, which is not the fold's time
         memory = Memory()
