@@ -159,6 +159,24 @@ def test_without_an_invite_any_coordinator_answers_and_nothing_else() -> None:
     asyncio.run(play())
 
 
+def test_a_server_that_says_nothing_is_given_up_once() -> None:
+    """It is not waited for a second time, to look what it speaks."""
+    accepted = []
+
+    async def play() -> None:
+        listening = await asyncio.start_server(lambda *streams: accepted.append(streams), "127.0.0.1", 0)
+        async with listening:
+            endpoint = Endpoint("127.0.0.1", listening.sockets[0].getsockname()[1])
+            with pytest.raises(NoConnection):
+                async with channel_to(endpoint, trust(), 0.5):
+                    pass
+            for _, writer in accepted:
+                writer.close()
+
+    asyncio.run(play())
+    assert len(accepted) == 1
+
+
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x15\x03\x01\x00\x02\x02\x28"])
 def test_a_server_of_something_else_is_no_coordinator(said: bytes) -> None:
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -46,14 +46,13 @@ async def channel_to(endpoint: Endpoint, trust: Trust, seconds: float) -> AsyncI
     seconds: for each step of connecting. Raises NoConnection, NotPinned, WrongRunKey; UserError for another
     run.
     """
-    channel = secure_channel(endpoint, trust.run, trust.pinned)
-    if not await _connects(channel, seconds):
-        await channel.close(None)
-        channel = await _channel_for(await probe(endpoint, trust.run, seconds), endpoint, trust, seconds)
-    try:
+    async with secure_channel(endpoint, trust.run, trust.pinned) as pinned:
+        if await _connects(pinned, endpoint, seconds):
+            yield pinned
+            return
+    spoken = await probe(endpoint, trust.run, seconds)
+    async with await _channel_for(spoken, endpoint, trust, seconds) as channel:
         yield channel
-    finally:
-        await channel.close(None)
 
 
 @asynccontextmanager
@@ -95,14 +94,16 @@ def _plain(endpoint: Endpoint) -> grpc.aio.Channel:
     )
 
 
-async def _connects(channel: grpc.aio.Channel, seconds: float) -> bool:
+async def _connects(channel: grpc.aio.Channel, endpoint: Endpoint, seconds: float) -> bool:
+    """Raises NoConnection where nothing answers in time: a probe would wait as long again."""
     try:
         return await asyncio.wait_for(_settles(channel), seconds)
     except asyncio.TimeoutError:
-        return False
+        raise _no_connection(endpoint) from None
 
 
 async def _settles(channel: grpc.aio.Channel) -> bool:
+    """Whether it connects, once it does or fails to."""
     state = channel.get_state(try_to_connect=True)
     while state is not grpc.ChannelConnectivity.READY:
         if state in (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN):
