@@ -74,9 +74,9 @@ def prepare(
         return BudgetSaved(len(chosen))
     try:
         index = DataIndex.from_bytes(store.blobs.get(store.charter.data_index_hash))
+        samples = _samples(closed, store, index, count, secret)
     except (FileDamaged, FileNotFoundError, MalformedBlob):
         return FilesMissing()
-    samples = _samples(closed, store, index, count, secret)
     if not samples:
         return NoSecretSamples()
     tried = tuple(
