@@ -200,9 +200,8 @@ class JointClosing:
 
     def _is_too_soon(self, goal: Goal) -> bool:
         """Whether this goal was not reached a moment ago."""
-        if self._failed is None or self._failed[0] != goal.entry:
-            return False
-        return seconds_between(self._failed[1], self.clock()) < self.timing.retry
+        entry, at = self._failed or (None, self.clock())
+        return entry == goal.entry and seconds_between(at, self.clock()) < self.timing.retry
 
     def enter(self, step: Step) -> None:
         """Journal an entry. Raises BadSignature, StateError."""

@@ -10,6 +10,8 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 
@@ -24,6 +26,7 @@ from barnraise.core.ids import BlobHash, Millis, PublicKey, Round, blob_hash
 from barnraise.core.signed import Signed, sign
 from barnraise.fold import log_walk
 from barnraise.fold.log_walk import Place, walk
+from barnraise.network.gossip import Gossip
 from barnraise.network.gossip_policy import UNPROVED_SECONDS, Novelty, RecordCache
 from coordinator.checkpoints.copied_checkpoints import CopiedCheckpoints
 from coordinator.store.run_store import RunStore
@@ -175,3 +178,26 @@ def test_a_checkpoint_that_is_none_is_fetched_once(store: RunStore, caplog: pyte
 def test_entries_in_a_row_are_bounded_in_bytes_too() -> None:
     with pytest.raises(MalformedRecord):
         log_walk.Unproved(0, log_walk.MAX_UNPROVED_BYTES).and_one_of(1)
+
+
+def test_a_head_from_the_future_is_not_the_newest_until_then() -> None:
+    """The liar signs what a majority certified, with a time by which it would be the newest for years."""
+
+    async def never(*_: object) -> Any:
+        raise AssertionError("it is not sent on")
+
+    gossip = Gossip(
+        parts.STRANGER,
+        parts.RUN,
+        parts.keys(*CLOSERS),
+        lambda: parts.NOW,
+        store=never,
+        look_up=never,
+        open_stream=never,
+        guard=parts.guard(),
+        random=Random(1),
+    )
+    ahead, near = (honest_head(at=parts.NOW + seconds * 1000) for seconds in (61, 59))
+    run_key = sign(parts.AUTHORITY, ahead.value)
+    found = [gossip._keep(Signed(each.value, each.signer, each.wire)) for each in (ahead, near, run_key)]
+    assert found == [Novelty.STALE, Novelty.NEW, Novelty.NEW], "the run key's clock is the run's"
