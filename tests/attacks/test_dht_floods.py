@@ -103,9 +103,9 @@ def test_messages_of_megabytes_are_not_read(tmp_path: Path) -> None:
         protocol = coordinator.dht.protocol
         served = protocol._check
 
-        def noting(request: Any, *more: Any) -> None:
+        async def noting(request: Any, *more: Any) -> None:
             seen.append(request.ByteSize())
-            served(request, *more)
+            await served(request, *more)
 
         protocol._check = noting
         record = commit(key, OPEN)

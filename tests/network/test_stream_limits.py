@@ -18,9 +18,11 @@ from barnraise.network.key_rates import KeyRates, Rate
 from barnraise.network.peer_guard import PeerGuard
 from barnraise.network.stream_limits import (
     LONG_SECONDS,
+    MAX_PARKED_PER_KEY,
     MAX_PER_KEY,
     MAX_STRANGERS,
     MAX_STREAMS,
+    PARKED_SECONDS,
     IncomingStream,
     StreamLimits,
     stream_to_end,
@@ -164,17 +166,38 @@ def test_a_banned_key_is_served_nothing() -> None:
     play(scene, lambda: Node(banned=key("ada")))
 
 
-def test_a_key_that_goes_on_after_refusals_is_disconnected() -> None:
+def test_a_key_that_goes_on_after_refusals_waits_and_is_disconnected() -> None:
+    async def scene(node: Node) -> None:
+        node.admit("ada")
+
+        async def refused(name: str, count: int) -> list[bool]:
+            """Whether each of some refused streams of a peer is ended at once."""
+            first = len(node.ours)
+            assert await node.open_all(name, count) == 0
+            for _, writer in node.ours[first:]:
+                node.limits.end(writer)
+            return [writer.is_closing() for _, writer in node.ours[first:]]
+
+        assert await node.open_all("stranger", 4) == 4
+        assert await refused("stranger", 10) == [True] * 10
+        assert await refused("stranger", MAX_PARKED_PER_KEY) == [False] * MAX_PARKED_PER_KEY
+        assert node.dropped == []
+        assert await refused("stranger", 1) == [True]
+        assert node.dropped == [key("stranger")]
+        assert await node.open_all("ada", 8) == 8, "others do not wait"
+        await asyncio.sleep(PARKED_SECONDS + 1)
+        assert all(writer.is_closing() for _, writer in node.ours[4 : 14 + MAX_PARKED_PER_KEY])
+        assert not node.limits._parked
+
+    play(scene)
+
+
+def test_messages_of_a_key_have_a_rate() -> None:
     async def scene(node: Node) -> None:
         node.admit("ada")
         assert [await node.open_all(name, 4) for name in ("ada", "stranger", "closer")] == [2, 2, 4]
-        assert set(node.dropped) == {key("ada"), key("stranger")}
-        node.dropped.clear()
         await asyncio.sleep(4)
         assert [await node.open_all(name, 3) for name in ("ada", "stranger")] == [2, 2]
-        assert node.dropped == []
-        await asyncio.sleep(5)
-        assert await node.open("ada") is not None
 
     rates = KeyRates({Access.STRANGER: Rate(1, 2), Access.ADMITTED: Rate(1, 2)}, strangers=Rate(100, 100))
     play(scene, lambda: Node(rates))

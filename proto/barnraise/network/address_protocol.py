@@ -88,7 +88,7 @@ class AddressProtocol:
         except (OSError, EOFError, asyncio.TimeoutError) as error:
             log.debug("an address stream of %s ended early: %s", peer, error)
         finally:
-            end_stream(writer)
+            self._limits.end(writer)
 
     def update(self) -> None:
         """Enter this node's newest head into the book."""

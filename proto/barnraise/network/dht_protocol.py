@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
 from random import Random
 from typing import Any
@@ -30,6 +31,7 @@ from barnraise.network.key_access import Access
 from barnraise.network.key_rates import KeyRates, Rate, Verdict
 from barnraise.network.peer_guard import PeerGuard
 from barnraise.network.peer_ids import key_of
+from barnraise.network.stream_limits import PARKED_SECONDS
 from barnraise.network.streams import now
 
 MAX_KEYS = 16
@@ -42,6 +44,8 @@ RATES = {Access.STRANGER: Rate(5, 50), Access.ADMITTED: Rate(50, 500)}
 """Messages a second: a search is one to each of some eight nodes, and a volunteer searches a few times in
 five seconds."""
 STRANGERS = Rate(100, 400)
+SMALL_BYTES, MAX_WAITING = 4096, 512
+"""Of messages whose senders wait, and how many do."""
 
 Found = dict[DHTID, tuple[Any, dict[DHTID, PeerID]]]
 
@@ -73,6 +77,7 @@ class BoundedProtocol(DHTProtocol):
         self._rates = KeyRates(RATES, STRANGERS)
         self._random = Random()
         self._joined_by: set[PeerID] = set()
+        self._waiting = 0
 
     @classmethod
     def _get_handle_name(cls, namespace: str | None, method_name: str) -> str:
@@ -92,20 +97,20 @@ class BoundedProtocol(DHTProtocol):
 
     async def rpc_ping(self, request: dht_pb2.PingRequest, context: P2PContext) -> dht_pb2.PingResponse:
         """Answer that this node is there. It does not call back, which would have it dial for strangers."""
-        self._check(request, 1, context)
+        await self._check(request, 1, context)
         await self._meet(request.peer, context)
         return dht_pb2.PingResponse(peer=self.node_info, available=False)
 
     async def rpc_find(self, request: dht_pb2.FindRequest, context: P2PContext) -> dht_pb2.FindResponse:
         """Answer with entries, and with nodes that are nearer."""
-        self._check(request, len(request.keys), context)
+        await self._check(request, len(request.keys), context)
         await self._meet(request.peer, context)
         results = [self._result(DHTID.from_bytes(key), context.remote_id) for key in request.keys]
         return dht_pb2.FindResponse(results=results, peer=self.node_info)
 
     async def rpc_store(self, request: dht_pb2.StoreRequest, context: P2PContext) -> dht_pb2.StoreResponse:
         """Store records that the validator passes."""
-        self._check(request, len(request.keys), context)
+        await self._check(request, len(request.keys), context)
         await self._meet(request.peer, context)
         records = (request.keys, request.subkeys, request.values, request.expiration_time)
         if any(request.in_cache) or len({*map(len, records)}) != 1:
@@ -126,20 +131,30 @@ class BoundedProtocol(DHTProtocol):
         subkey = None if tag == self.IS_REGULAR_VALUE else self.serializer.loads(tag)
         return bool(self.storage.store(place, value, expires, subkey))
 
-    def _check(self, request: Any, keys: int, context: P2PContext) -> None:
-        """Raises RefusedMessage."""
+    async def _check(self, request: Any, keys: int, context: P2PContext) -> None:
+        """Raises RefusedMessage, after a while to a key that sends too many."""
         peer = key_of(context.remote_id.to_bytes())
         access = Access.BANNED if peer is None else self._guard.access(peer)
         if peer is None or access is Access.BANNED:
             raise RefusedMessage("this key is not served")
-        amount = 1 + request.ByteSize() // COST_BYTES
-        verdict = self._rates.take(peer, access, now(), amount)
-        if verdict is Verdict.FLOODS:
-            self._guard.flooded(peer)
+        size = request.ByteSize()
+        verdict = self._rates.take(peer, access, now(), 1 + size // COST_BYTES)
         if verdict is not Verdict.ALLOWED:
+            await self._have_wait(peer, size)
             raise RefusedMessage("too many messages")
         if keys > MAX_KEYS:
             raise RefusedMessage("too many keys")
+
+    async def _have_wait(self, peer: PublicKey, size: int) -> None:
+        """As streams of a key that was refused too often. A large message would fill the memory meanwhile."""
+        if size > SMALL_BYTES or self._waiting >= MAX_WAITING:
+            self._guard.flooded(peer)
+            return
+        self._waiting += 1
+        try:
+            await asyncio.sleep(PARKED_SECONDS)
+        finally:
+            self._waiting -= 1
 
     def _result(self, key: DHTID, asker: PeerID) -> dht_pb2.FindResult:
         result = self._entry(key)

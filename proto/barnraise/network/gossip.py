@@ -31,7 +31,7 @@ from barnraise.network.gossip_policy import (
 from barnraise.network.message_streams import acknowledge, read_message, send_message
 from barnraise.network.peer_guard import PeerGuard
 from barnraise.network.stream_limits import StreamLimits, message_rates
-from barnraise.network.streams import OpenStream, end_stream
+from barnraise.network.streams import OpenStream
 from barnraise.network.timing import TIMING, Timing
 from barnraise.runtime.machine_clocks import elapsed_ms
 from barnraise.runtime.peer_faults import BY_DATA
@@ -154,7 +154,7 @@ class Gossip:
         except (OSError, EOFError, asyncio.TimeoutError) as error:
             log.debug("a gossip stream of %s ended early: %s", peer, error)
         finally:
-            end_stream(writer)
+            self._limits.end(writer)
 
     def learn(self, head: Signed[Head]) -> None:
         """Keep and forward a head that was found another way, and checked."""

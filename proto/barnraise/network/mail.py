@@ -12,7 +12,7 @@ from barnraise.core.ids import PublicKey, short
 from barnraise.network.message_streams import acknowledge, read_message, send_message
 from barnraise.network.peer_guard import PeerGuard
 from barnraise.network.stream_limits import StreamLimits, message_rates
-from barnraise.network.streams import OpenStream, end_stream
+from barnraise.network.streams import OpenStream
 from barnraise.network.timing import TIMING, Timing
 
 log = logging.getLogger("barnraise.swarm")
@@ -64,7 +64,7 @@ class Mail:
         except (OSError, EOFError, asyncio.TimeoutError) as error:
             log.debug("a message of %s ended early: %s", peer, error)
         finally:
-            end_stream(writer)
+            self._limits.end(writer)
 
     def close(self) -> None:
         """End what is under way."""

@@ -30,7 +30,12 @@ MAX_PER_KEY = {Access.STRANGER: 4, Access.ADMITTED: 8, Access.RUN: 16}
 LONG_SECONDS = 20.0
 """A stream that is served for longer gives way to an equal: a piece of 256 KiB takes this long at 13 kB/s."""
 
-_REFUSALS = {Access.STRANGER: Rate(2, 50), Access.ADMITTED: Rate(10, 200)}
+PARKED_SECONDS = 15.0
+"""A key that goes on after refusals waits for this long for each further one. Ended at once, it would open
+the next stream at once, and each costs a millisecond here; libp2p lets a peer have some 256 at a time."""
+MAX_PARKED_PER_KEY, MAX_PARKED = 64, 512
+"""Streams that wait so. A key with more is disconnected."""
+_REFUSALS = {Access.STRANGER: Rate(1, 10), Access.ADMITTED: Rate(2, 50)}
 _MESSAGES = {Access.STRANGER: Rate(2, 20), Access.ADMITTED: Rate(30, 300)}
 """A volunteer forwards each contribution of a round at its end, and each head."""
 
@@ -65,13 +70,14 @@ class StreamLimits:
     rates: KeyRates | None = None
     """Of the streams that a key opens, where each costs as much as the next."""
     _streams: list[IncomingStream] = field(default_factory=list)
+    _parked: dict[asyncio.StreamWriter, PublicKey] = field(default_factory=dict)
     _refusals: KeyRates = field(default_factory=lambda: KeyRates(_REFUSALS, strangers=Rate(1e9, 1e9)))
 
     @contextmanager
     def admitted(self, peer: PublicKey, writer: asyncio.StreamWriter) -> Iterator[IncomingStream | None]:
         """Hold a place for a stream while the block runs; None where it has none."""
         access = self.guard.access(peer)
-        if not self._is_admitted(peer, access):
+        if not self._is_admitted(peer, access, writer):
             log.debug("no stream for %s, of %d", peer, len(self._streams))
             yield None
             return
@@ -82,15 +88,34 @@ class StreamLimits:
         finally:
             self._streams.remove(stream)
 
-    def _is_admitted(self, peer: PublicKey, access: Access) -> bool:
+    def end(self, writer: asyncio.StreamWriter) -> None:
+        """End a stream, at once unless its peer has to wait."""
+        if writer in self._parked:
+            asyncio.get_running_loop().call_later(PARKED_SECONDS, self._end_parked, writer)
+        else:
+            end_stream(writer)
+
+    def _end_parked(self, writer: asyncio.StreamWriter) -> None:
+        del self._parked[writer]
+        end_stream(writer)
+
+    def _park(self, peer: PublicKey, writer: asyncio.StreamWriter) -> None:
+        """Have a peer that was refused too often wait."""
+        own = sum(each == peer for each in self._parked.values())
+        if own < MAX_PARKED_PER_KEY and len(self._parked) < MAX_PARKED:
+            self._parked[writer] = peer
+        else:
+            self.guard.flooded(peer)
+
+    def _is_admitted(self, peer: PublicKey, access: Access, writer: asyncio.StreamWriter) -> bool:
         if access is Access.BANNED:
             self.guard.flooded(peer)
             return False
         rate = Verdict.ALLOWED if self.rates is None else self.rates.take(peer, access, now())
         if rate is Verdict.ALLOWED and self._make_room(peer, access):
             return True
-        if Verdict.FLOODS in (rate, self._refusals.take(peer, access, now())):
-            self.guard.flooded(peer)
+        if self._refusals.take(peer, access, now()) is not Verdict.ALLOWED:
+            self._park(peer, writer)
         return False
 
     def _make_room(self, peer: PublicKey, access: Access) -> bool:

@@ -144,7 +144,7 @@ class Transfer:
         except (OSError, EOFError, asyncio.TimeoutError, MachineError, MalformedBlob) as error:
             log.debug("a blob stream ended early: %s", error)
         finally:
-            end_stream(writer)
+            limits.end(writer)
 
     def _one_at_a_time(self, what: object) -> asyncio.Lock:
         """Two may ask for one blob. Commits that describe it otherwise do not wait for each other."""
