@@ -114,6 +114,7 @@ class FakeExchange:
     calls: list[str] = field(default_factory=list)
     pending: Commit | None = None
     proof: BlobHash | None = None
+    weight: None = None
     trend: LossTrend = field(default_factory=LossTrend)
     busy: Exchanging = Exchanging.IDLE
     caught_up: threading.Event = field(default_factory=threading.Event)
