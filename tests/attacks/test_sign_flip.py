@@ -14,6 +14,8 @@ from barnraise.core.errors import MalformedRecord
 from barnraise.core.identity import Identity
 from barnraise.core.signed import open_text
 from barnraise.runtime.files import load_identity
+from coordinator.run_folder import AUTHORITY_KEY
+from peer.data_dir import PEER_KEY
 from tests.support.programs import INVITE, stage
 from tests.support.tiny import make_tiny_model, write_sums
 
@@ -58,9 +60,9 @@ def entries(folder: Path) -> Iterator[Entry]:
     return iter(sorted(found, key=lambda entry: entry.height))
 
 
-def identity(folder: Path) -> Identity:
-    """Of a volunteer."""
-    return load_identity(next(folder.rglob("*.key")))
+def identity(folder: Path, name: str) -> Identity:
+    """Of a program, by the name of its key file."""
+    return load_identity(next(folder.rglob(name)))
 
 
 @pytest.mark.slow
@@ -79,7 +81,7 @@ def test_a_sign_flipper_is_suspended_and_weighs_nothing(tmp_path: Path) -> None:
         coordinator.wait_for(r"is suspended, with weight 0: audits show harm", 600)
         for _ in range(2):
             coordinator.wait_for(r"round \d+ folded")
-        eve = identity(tmp_path / "eve").public
+        eve = identity(tmp_path / "eve", PEER_KEY).public
         log = list(entries(tmp_path / "coordinator" / "blobs"))
     verdicts = [
         (entry, change)
@@ -90,7 +92,7 @@ def test_a_sign_flipper_is_suspended_and_weighs_nothing(tmp_path: Path) -> None:
     ]
     (entry, change) = verdicts[0]
     assert [(each.key, each.level) for _, each in verdicts] == [(eve, "suspended")], "and no honest key"
-    run_key = identity(tmp_path / "coordinator").public
+    run_key = identity(tmp_path / "coordinator", AUTHORITY_KEY).public
     assert open_text(Verdict, str(change.verdict), signer=run_key).value.follows
     closes = [each for each in log if isinstance(each, Close)]
     weights = {
