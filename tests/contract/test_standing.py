@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from barnraise.contract.log_entries import Change, Close, Rollback, StandingChange, parse_entry
+from barnraise.contract.log_entries import (
+    MAX_CHANGES,
+    MAX_NOTE,
+    MAX_VERDICT_BYTES,
+    Change,
+    Close,
+    Rollback,
+    StandingChange,
+    parse_entry,
+)
 from barnraise.contract.standing import NONE, Standing, read_standings, restored, standings_of
 from barnraise.contract.tip import Position, check_rollback, first_position
 from barnraise.contract.trust_spec import TrustSpec
@@ -121,6 +130,21 @@ def test_changes_name_each_key_once_in_order() -> None:
         changes = tuple(Change(key=key, level="banned", cause="order") for key in changed)
         with pytest.raises(ValidationError):
             parts.amendment(StandingChange, START, changes=changes)
+
+
+def test_the_largest_entry_can_be_read() -> None:
+    largest = Change(
+        key="f" * 64,
+        level="suspended",
+        work=2**40 - 1,
+        cause="audit",
+        verdict="A" * (4 * MAX_VERDICT_BYTES // 3),
+        note="\x01" * MAX_NOTE,  # six bytes each, as JSON has it
+    )
+    keys = sorted(f"{number:064x}" for number in range(MAX_CHANGES))
+    changes = tuple(largest.model_copy(update={"key": key}) for key in keys)
+    entry = parts.amendment(StandingChange, START, changes=changes).entry
+    assert parse_entry(entry.payload) == entry
 
 
 def test_a_close_weighs_each_commit_and_something() -> None:

@@ -63,7 +63,8 @@ NEEDS = "0.1.0"
 MAX_CONTRIBUTIONS = 1024
 MAX_ENTRY_BYTES = MAX_CONTRIBUTIONS * 4 * MAX_EMBEDDED_BYTES // 3 + 2**20
 """The commits of the largest close, and 1 MiB for its other fields."""
-MAX_CHANGES = 1024
+MAX_CHANGES = 512
+"""With verdicts and notes of the largest size they fit into an entry."""
 MAX_NOTE = 400
 MAX_VERDICT_BYTES = 3072
 
