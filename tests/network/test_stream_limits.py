@@ -144,6 +144,26 @@ def test_idle_streams_give_way_to_equals_and_served_ones_after_a_while() -> None
     play(scene)
 
 
+def test_keys_that_hold_all_streams_do_not_take_turns() -> None:
+    """Each stream that ended was opened again in the place of another one, without end."""
+
+    async def scene(node: Node) -> None:
+        node.admit("ada", *map(str, range(12)))
+        for number in range(12):
+            for _ in range(8):
+                stream = await node.open(str(number))
+                assert stream is not None
+                stream.set_idle(True)
+        assert await node.open("ada") is not None
+        assert await node.open("ada") is not None
+        assert node.ended() == [0, 8], "two keys have seven now"
+        for number in range(12):
+            assert await node.open(str(number)) is None
+        assert node.ended() == [0, 8]
+
+    play(scene)
+
+
 def test_a_key_with_many_streams_gives_way_to_one_with_few() -> None:
     """Twelve admitted keys of one person cannot hold all streams."""
 

@@ -145,7 +145,9 @@ def stream_to_end(
     def gives_way(stream: IncomingStream) -> bool:
         if stream.access is not access:
             return stream.access < access
-        return stream.idle or held[stream.peer] > held[peer] + 1 or now - stream.since > LONG_SECONDS
+        if held[stream.peer] > held[peer] + 1 or now - stream.since > LONG_SECONDS:
+            return True
+        return stream.idle and not held[peer]  # keys that have some would take turns at it without end
 
     def order(stream: IncomingStream) -> tuple[Access, bool, int, float]:
         return stream.access, not stream.idle, -held[stream.peer], stream.since
