@@ -14,7 +14,7 @@ from barnraise.core.signed import Signed, open_signed, sign
 from tests.support import parts
 
 CHARTER = parts.charter(parts.run_spec(), parts.state())
-SETTINGS = "c909799648908918"
+SETTINGS = "58323ffe5bed6649"
 """Digest of the names of all settings that `NEEDS` has."""
 
 

@@ -15,7 +15,8 @@ from safetensors.numpy import load_file
 
 from barnraise.contract.archive import Revision
 from barnraise.core.ids import blob_hash
-from barnraise.gateway import LIMITS, GatewayApp
+from barnraise.core.places import Places
+from barnraise.gateway import LIMITS, app
 from tests.support.archives import BASE, DATA, GGUF, LOSSES, MAIN_ROUND, MERGED, OWN, Laid, lay_out_run
 from tests.support.gateways import served
 from tests.support.hub_clients import HF, Clients, program
@@ -255,7 +256,12 @@ def test_clients_retry_after_a_429(
 ) -> None:
     target = tmp_path / "card.md"
     refusals = [True]  # the first download is refused, later ones are not
-    monkeypatch.setattr(GatewayApp, "_is_full", lambda _: bool(refusals) and refusals.pop())
+
+    class CrowdedOnce(Places):
+        def has_room(self, group: str, *, is_known: bool = False) -> bool:
+            return not (refusals and refusals.pop()) and super().has_room(group, is_known=is_known)
+
+    monkeypatch.setattr(app, "Places", CrowdedOnce)
     with served(laid.folder, replace(LIMITS, retry_after=1)) as url:
         clients = Clients(url, tmp_path / "home")
         if client == "curl":

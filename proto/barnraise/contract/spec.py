@@ -158,9 +158,10 @@ class RoundSpec(Strict):
     aggregate: Literal["auto", "mean", "clipped_mean"] = Field(
         default="auto", exclude_if=lambda aggregate: aggregate == "auto"
     )
-    """How a round's updates are combined: their weighted mean, or one of updates whose norms are clipped.
-    `clipped_mean` bounds what one update can do, by the norms of the round's others. `auto`: `clipped_mean`
-    where trust.mode is `open`, else `mean`."""
+    """How a round's updates are combined, weighted by tokens.
+    `mean`: their mean. `clipped_mean`: the mean of updates whose norms are clipped, which bounds what one
+    update can do by the norms of the round's others. `auto`: `clipped_mean` where trust.mode is `open`, else
+    `mean`."""
 
     @model_validator(mode="after")
     def _minimum_is_within_maximum(self) -> RoundSpec:

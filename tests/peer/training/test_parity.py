@@ -17,12 +17,14 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from barnraise.contract.charter import Charter
+from barnraise.contract.close_rules import fold_order
 from barnraise.contract.records import Commit, blob_name
 from barnraise.contract.shards import Sample
 from barnraise.contract.spec import AdamW, DataSpec, Full, Lora, Raw, RunSpec, TrainSpec
 from barnraise.contract.state import TrainState
 from barnraise.contract.tip import genesis_tip
 from barnraise.core.identity import Identity
+from barnraise.core.ids import Round
 from barnraise.core.signed import Signed
 from barnraise.fold.log import Link, advance
 from barnraise.models.causal_lm import quiet
@@ -80,10 +82,11 @@ def swarm_run(
             for start in range(0, len(batch), BATCH):
                 training.step(batch[start : start + BATCH])
             work.keep(work.encode(tip, state.layout, training.take(), parts.admission(work.identity)))
-        commits = [pending(work) for work in works]
+        in_order = sorted(works, key=lambda work: fold_order(spec.seed, Round(round), work.identity.public))
+        commits = [pending(work) for work in in_order]
         link = parts.link(commits, previous=tip.previous)
         losses.append(loss_of(link))
-        blobs = [work.blobs.get(blob_name(pending(work).value)) for work in works]
+        blobs = [work.blobs.get(blob_name(pending(work).value)) for work in in_order]
         for work in works:
             work.settle(state.layout, link)
         tip, state = advance(tip, state, link, blobs, charter)

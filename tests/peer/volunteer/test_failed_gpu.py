@@ -50,7 +50,7 @@ def devices(monkeypatch: pytest.MonkeyPatch, device: str, *ends: BarnraiseError 
     monkeypatch.setattr(machines, "instead_of", instead_of)
     node = SimpleNamespace(identity=parts.ADA, timing=TIMING, charter=None)
     displays = SimpleNamespace(status=nullcontext(), render=lambda reason: type(reason).__name__)
-    settings = SimpleNamespace(name="ada", device=device, threads=1)
+    settings = SimpleNamespace(public_name="ada", device=device, threads=1)
     machine = Machine(Path("base"), GPU, cast(Any, None))
     take_part = cast(Any, joining._take_part)
 

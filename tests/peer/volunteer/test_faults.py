@@ -18,8 +18,8 @@ from peer.volunteer.waiting import Patience, persist, until_stored
 from tests.support import virtual_time
 
 WAITED_OUT = {
-    "DiskFull", "KeyInUse", "NetworkError", "Unreachable", "TrustError", "BadSignature", "HashMismatch",
-    "MalformedBlob", "MalformedRecord", "ModelUnreachable", "StateError", "FileDamaged",
+    "DiskFull", "KeyInUse", "NetworkError", "Unreachable", "TrustError", "BadSignature", "BannedKey",
+    "HashMismatch", "MalformedBlob", "MalformedRecord", "ModelUnreachable", "StateError", "FileDamaged",
 }  # fmt: skip
 
 
