@@ -52,7 +52,8 @@ def _barred(reason: entrance.EntranceReason) -> RefusedError:
         case entrance.InvitationInvalid():
             return RefusedError(
                 "the invitation in your invite is not one that this run's key signed",
-                fix=f"Copy the whole invite, in quotes. {_ANOTHER_INVITE}",
+                fix="Copy the whole invite, in quotes. Invitations by a run key that was replaced are over. "
+                f"{_ANOTHER_INVITE}",
             )
         case entrance.InvitationExpired(seconds):
             return RefusedError(

@@ -1,4 +1,4 @@
-"""The run key is stolen: its successor takes its place, and volunteers, old invites and proofs follow."""
+"""The run key is stolen: its successor takes its place; volunteers and proofs follow, its invitations end."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ def test_a_successor_takes_the_place_of_a_stolen_key(tmp_path: Path) -> None:
             "--port", str(ports[2]), "--p2p-port", str(ports[3]), "--http-port", "0",
             "--data-dir", str(thief), "--cache-dir", str(tmp_path / "cache"),
         )  # fmt: skip
-        ben = act.join("ben", invite)
+        late = act.join("late", invite)
+        assert late.wait() == 6, "the invitation is by the stolen key"
+        ben = act.join("ben", after)
         coordinator.wait_for("folded: 2 contributions")
         last = int(coordinator.wait_for(r"round (\d+) folded: 2 contributions")[1])
         ada.wait_for(rf"^round {last + 1}: ")

@@ -40,7 +40,8 @@ CLOCK_FIX = "Join again. If it is refused again, update Barnraise: its claims st
         (
             entrance.InvitationInvalid(),
             "the invitation in your invite is not one that this run's key signed",
-            f"Copy the whole invite, in quotes. {ANOTHER_INVITE}",
+            "Copy the whole invite, in quotes. Invitations by a run key that was replaced are over. "
+            f"{ANOTHER_INVITE}",
         ),
         (
             entrance.InvitationExpired(3 * 3600),
