@@ -8,47 +8,27 @@ were trusted. Finished cells are stored in a results file and not run again.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from barnraise.contract.spec import CodecSpec, Dense, Sparse
-from barnraise.runtime.files import write_atomic
 from scripts.benchmarks.attacks.defences import ARMS, Arm
 from scripts.benchmarks.attacks.kinds import ATTACKS, SIGN_FLIP, TURNED, Attack
 from scripts.benchmarks.attacks.llama import Llama
 from scripts.benchmarks.attacks.swarm import HONEST_ROUNDS, ROUNDS, STEPS, Cell, Outcome, run
 from scripts.benchmarks.attacks.toys import BATCH, LENGTH, Bigram, Toy
 from scripts.benchmarks.attacks.verdicts import Row, attack_table, verdicts
+from scripts.benchmarks.results_file import ResultsFile
 from scripts.demo import CACHE
 
 SIZES = {"1/8": (1, 8), "3/8": (3, 8), "7/16": (7, 16)}
 """Attackers, and all peers."""
 TOYS: dict[str, Callable[[], Toy]] = {"llama": lambda: Llama(CACHE / "bench"), "bigram": Bigram}
 CODECS: dict[str, CodecSpec] = {"4-bit": Dense(), "sparse": Sparse()}
-
-
-@dataclass
-class ResultsFile:
-    """The cells so far, written after each."""
-
-    path: Path
-    done: dict[str, Outcome]
-
-    @classmethod
-    def open(cls, path: Path) -> ResultsFile:
-        saved = json.loads(path.read_text()) if path.exists() else {}
-        found = {name: Outcome(**(cell | {"weight": tuple(cell["weight"])})) for name, cell in saved.items()}
-        return cls(path, found)
-
-    def add(self, name: str, outcome: Outcome) -> None:
-        self.done[name] = outcome
-        saved = {name: asdict(outcome) for name, outcome in self.done.items()}
-        write_atomic(self.path, json.dumps(saved, indent=1).encode())
 
 
 @dataclass(frozen=True)
@@ -100,7 +80,7 @@ def attacks(chosen: argparse.Namespace) -> Iterator[str]:
     """The tables for the arguments of `add_arguments`."""
     plan = Plan(chosen.sizes, chosen.arms, chosen.seeds, chosen.codec, chosen.model)
     wanted = [row for row in plan.rows() if chosen.only in row.attack]
-    results = ResultsFile.open(chosen.results)
+    results = ResultsFile.open(chosen.results, Outcome)
     toy = TOYS[chosen.model]()
     for cell in _cells(wanted):
         if cell.name in results.done:

@@ -8,18 +8,16 @@ again.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
 from barnraise.contract.spec import CodecSpec, Dense, Full, InnerSpec, Lora, Sgd, Sparse
-from barnraise.runtime.files import write_atomic
 from peer.training.trainer import Trainer
 from scripts.benchmarks.convergence.arms import (
     ADAMW,
@@ -47,6 +45,7 @@ from scripts.benchmarks.convergence.workload import (
     peers_batches,
     read_text,
 )
+from scripts.benchmarks.results_file import ResultsFile
 from scripts.demo import CACHE
 from scripts.netns import NetworkFailed, unavailable_reason
 
@@ -140,24 +139,6 @@ def rows(peers: int) -> list[Row]:
     return few + many if peers <= 4 else few
 
 
-@dataclass
-class ResultsFile:
-    """The results so far, written to disk after every arm."""
-
-    path: Path
-    done: dict[str, Outcome]
-
-    @classmethod
-    def open(cls, path: Path) -> ResultsFile:
-        saved = json.loads(path.read_text()) if path.exists() else {}
-        return cls(path, {name: Outcome(**outcome) for name, outcome in saved.items()})
-
-    def add(self, name: str, outcome: Outcome) -> None:
-        self.done[name] = outcome
-        saved = {name: asdict(outcome) for name, outcome in self.done.items()}
-        write_atomic(self.path, json.dumps(saved, indent=1).encode())
-
-
 @dataclass(frozen=True)
 class Job:
     """One arm to train with one seed."""
@@ -173,7 +154,7 @@ class Job:
 
 def measure(peers: int, seeds: Sequence[int], path: Path, only: str, baselines: bool, at_once: int) -> str:
     """Run the arms that the results at `path` lack; returns table and verdicts. Raises BaselineFailed."""
-    text, results = read_text(), ResultsFile.open(path)
+    text, results = read_text(), ResultsFile.open(path, Outcome)
     wanted = [row for row in rows(peers) if only in row.name]
     reason = "left out by --no-baseline" if not baselines else unavailable_reason()
     if reason:
