@@ -21,6 +21,7 @@ from scripts.benchmarks.round import Tail, follow, spent
 from scripts.benchmarks.simulated_volunteer import DOWNLINKS, SLOWEST, STEP_SECONDS, UPLINKS
 from scripts.benchmarks.simulation import COORDINATOR_LINE, Simulation
 from scripts.benchmarks.simulation_result import SimulationResult
+from scripts.benchmarks.tiny_run import write_run
 from scripts.demo import corpus
 from scripts.stage import Program, running, serve
 from tests.support.tiny import make_tiny_model
@@ -29,25 +30,6 @@ FIRST = 1
 """From this round on all volunteers are present."""
 SIMULATED_BLOB = 22_000_000
 """Bytes: the 4-bit update of an adapter of rank 16 on an 8B model (42M values)."""
-RUN = """\
-name = "scale"
-[model]
-source = "{model}"
-[data]
-source = "{data}"
-sequence_length = 64
-[train]
-batch = 1
-target = {{ kind = "full" }}
-[round]
-seconds = {seconds}
-grace = 60
-steps = 4
-min_contributions = {peers}
-[checkpoint]
-every = 1000
-held_out_tokens = 0
-"""
 
 
 @dataclass(frozen=True)
@@ -83,9 +65,11 @@ def _measure(peers: int, rounds: int) -> str:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         model = make_tiny_model(work / "model", width=192, layers=4)
-        run = RUN.format(model=model, data=corpus(work), seconds=20 + 10 * peers, peers=peers)
-        (work / "run.toml").write_text(run, encoding="utf-8")
-        spec = read_spec(work / "run.toml")
+        run = write_run(
+            work, "scale", model, corpus(work), "invite",
+            seconds=20 + 10 * peers, grace=60, steps=4, min_contributions=peers,
+        )  # fmt: skip
+        spec = read_spec(run)
         blob = blob_limit(spec.codec, layout(model, spec.train.target))
         with running(work) as stage:
             invite, _ = serve(stage)

@@ -19,32 +19,12 @@ from barnraise.contract.invite import parse_invite
 from barnraise.core.errors import Unreachable
 from peer.coordinator_client import connect
 from scripts.benchmarks.floods.attacks import FLOODS
+from scripts.benchmarks.tiny_run import write_run
 from scripts.stage import DemoFailed, Program, Stage, running, serve
 from tests.support.tiny import make_tiny_model, write_sums
 
 VOLUNTEERS = 2
 POLL_SECONDS = 0.2
-RUN = """\
-name = "floods"
-[model]
-source = "{model}"
-[data]
-source = "{data}"
-sequence_length = 64
-[train]
-batch = 1
-target = {{ kind = "full" }}
-[round]
-seconds = 4
-grace = 4
-steps = 2
-min_contributions = {volunteers}
-[checkpoint]
-every = 1000
-held_out_tokens = 0
-[trust]
-mode = "open"
-"""
 
 
 @dataclass(frozen=True)
@@ -121,8 +101,10 @@ def _start(stage: Stage) -> tuple[str, list[Program]]:
     """The invite, the coordinator and a volunteer. Raises DemoFailed."""
     model, data = make_tiny_model(stage.work / "model"), stage.work / "sums.jsonl"
     write_sums(data)
-    text = RUN.format(model=model, data=data, volunteers=VOLUNTEERS)
-    (stage.work / "run.toml").write_text(text, encoding="utf-8")
+    write_run(
+        stage.work, "floods", model, data, "open",
+        seconds=4, grace=4, steps=2, min_contributions=VOLUNTEERS,
+    )  # fmt: skip
     invite, _ = serve(stage)
     volunteers = [
         stage.volunteer(f"peer-{number}", invite, "--device", "cpu", "--base", str(model))

@@ -16,6 +16,7 @@ from pathlib import Path
 from coordinator.grpc_service import ask_status
 from coordinator.timing import TIMING
 from scripts.benchmarks.load.usage import Usage, inside, make_group, pin
+from scripts.benchmarks.tiny_run import write_run
 from scripts.stage import PROGRAMS, DemoFailed, Program, Stage, running
 from tests.support.tiny import make_tiny_model
 
@@ -23,26 +24,6 @@ DAEMONS = 20
 PATIENT = replace(TIMING, status=120.0)
 JOINS_PER_SECOND, RENEWALS_PER_SECOND = 5.0, 5.0
 SENTENCE = "Many hands raise a barn in a day, and the neighbours eat together when it stands.\n"
-RUN = """\
-name = "load"
-[model]
-source = "{model}"
-[data]
-source = "{data}"
-sequence_length = 64
-[train]
-batch = 1
-target = {{ kind = "full" }}
-[round]
-seconds = 600
-grace = 60
-steps = 4
-[checkpoint]
-every = 1000
-held_out_tokens = 0
-[trust]
-mode = "open"
-"""
 
 
 @dataclass(frozen=True)
@@ -153,13 +134,12 @@ def _serve(
     model = make_tiny_model(stage.work / "model")
     data = stage.work / "data.txt"
     data.write_text(SENTENCE * 2000, encoding="utf-8")
-    text = RUN.format(model=model, data=data)
-    (stage.work / "run.toml").write_text(text, encoding="utf-8")
+    run = write_run(stage.work, "load", model, data, "open", seconds=600, grace=60, steps=4)
     program = [str(PROGRAMS / "coordinator")]
     if profile is not None:
         program = [sys.executable, "-m", "cProfile", "-o", str(profile), *program]
     command = [
-        *program, "serve", str(stage.work / "run.toml"), "--host", "127.0.0.1", "--port", "0",
+        *program, "serve", str(run), "--host", "127.0.0.1", "--port", "0",
         "--p2p-port", "0", "--http-port", "0", "--data-dir", str(stage.work / "coordinator"),
     ]  # fmt: skip
     coordinator = stage.launch("coordinator", inside(group, core, command, first=core is not None))
