@@ -31,6 +31,11 @@ def test_an_account_never_becomes_negative_or_infinite(scores: list[int], claim:
     assert 0 <= account_of(scores, claim).wealth < math.inf
 
 
+def test_no_account_becomes_infinite_in_a_long_life() -> None:
+    assert math.isfinite(account_of([FLOOR] * 5000, "clean").wealth)
+    assert math.isfinite(account_of([UNIT] * 5000, "harm").wealth)
+
+
 @pytest.mark.parametrize(
     ("claim", "scores", "share"),
     [

@@ -44,6 +44,8 @@ FIRST = TOLERANCE
 """That mean before the first score: no bet is placed on it."""
 FULL_BET = 400
 """Mean from which the largest bet on harm is placed."""
+MOST_WEALTH = 1e300
+"""The largest account, far above what a claim needs. Records have no infinite numbers."""
 
 Claim = Literal["harm", "clean"]
 """What an account bets on."""
@@ -61,7 +63,8 @@ class Account:
         """The account after one more audit."""
         value = max(FLOOR, min(UNIT, score)) / UNIT
         gain = 1 + self._bet(claim) * (value - _boundary(claim))
-        return Account(self.wealth * gain, MEMORY * self.recent + (1 - MEMORY) * value)
+        wealth = min(MOST_WEALTH, self.wealth * gain)
+        return Account(wealth, MEMORY * self.recent + (1 - MEMORY) * value)
 
     def _bet(self, claim: Claim) -> float:
         """Positive on higher scores, negative on lower ones; fixed before the score is known."""
