@@ -6,16 +6,16 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 SHARED = ""
-"""The group of clients that cannot be told apart, as those behind a proxy on this machine: its share is not
-limited."""
+"""The group of clients that cannot be distinguished, as those behind a proxy on this machine: its share is
+not limited."""
 
 
 @dataclass
 class Places:
-    """A group may take as many places as it leaves free: alone half of them, beside others less.
+    """A group may take as many places as it leaves free: alone half of them, with other groups less.
 
-    So whoever takes all that it can leaves places for groups that have none, and many volunteers behind one
-    address are not limited while there is room.
+    So a group that takes all that it can leaves places for groups that have none, and many volunteers behind
+    one address are not limited while there is room.
     """
 
     total: int

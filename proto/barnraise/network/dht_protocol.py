@@ -3,7 +3,7 @@
 | hivemind's own                                     | here                                                  |
 |----------------------------------------------------|-------------------------------------------------------|
 | a node chooses its place in the DHT                | its place is the hash of its key                      |
-| whoever sends a message enters the routing table   | admitted keys do, and those that this node joined by  |
+| each sender of a message enters the routing table  | admitted keys do, and those that this node joined by  |
 | a request has any number of keys                   | MAX_KEYS                                              |
 | an answer has an entry of any size                 | MAX_ANSWER_BYTES of it, chosen at random              |
 | one bad record of an entry hides all others        | it is left out                                        |

@@ -22,7 +22,8 @@ MAX_PER_ENTRY = 1024
 MAX_RECORDS = 16_384
 """Records of all entries: 50 MB where all are as large as one may be, and 13 MB of usual ones."""
 SLACK = 64
-"""hivemind notes each change of an expiry, and forgets a note when it expires: so many more than records."""
+"""hivemind notes each change of an expiry, and forgets a note when it expires. More than two notes a record,
+and these, are not kept."""
 
 
 class BoundedStorage(DHTLocalStorage):

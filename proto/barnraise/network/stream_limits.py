@@ -1,7 +1,7 @@
 """Which incoming streams of one protocol are served. Admitted keys come first.
 
-Strangers are free: a program makes any number of keys. They share places of their own, and give them up to
-whoever is admitted. Among equals the key with the fewest streams comes first, and a stream that takes long
+Keys of strangers are free: a program makes any number of them. They share places of their own, and give them
+up to admitted keys. Among equals the key with the fewest streams comes first, and a stream that takes long
 ends before one that has just begun.
 """
 

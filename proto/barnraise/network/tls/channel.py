@@ -57,7 +57,7 @@ async def channel_to(endpoint: Endpoint, trust: Trust, seconds: float) -> AsyncI
 
 @asynccontextmanager
 async def unpinned_channel(endpoint: Endpoint, seconds: float) -> AsyncIterator[grpc.aio.Channel]:
-    """A channel to whatever coordinator answers: for an address that was given without a key.
+    """A channel to any coordinator that answers: for an address that was given without a key.
 
     Raises NoConnection, NotPinned.
     """
