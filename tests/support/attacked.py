@@ -122,10 +122,8 @@ class Attacked:
 
     def node(self, owner: Identity) -> Node:
         """The node of a peer, which serves what it holds."""
-        if owner.public not in self.swarm.net.nodes:
-            made = self.swarm.net.node(owner.public)
-            self.swarm.net.nodes[owner.public] = made
-        return self.swarm.net.nodes[owner.public]
+        net = self.swarm.net
+        return net.node_of(owner.public)
 
     def present(self, owner: Identity, **other: object) -> bool:
         """A peer's heartbeat, trained in the open round. Whether it is taken."""

@@ -105,6 +105,12 @@ class Net:
         self.nodes[key(name)] = node
         return node
 
+    def node_of(self, peer: PublicKey) -> Node:
+        """The node of a real key, made at the first call."""
+        if peer not in self.nodes:
+            self.nodes[peer] = self.node(peer)
+        return self.nodes[peer]
+
     async def _open(self, asker: str, peer: PublicKey, protocol: str) -> Stream:
         if peer not in self.nodes and peer not in self.scripted:
             raise ConnectionRefusedError("no such peer")
