@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from barnraise.contract.audit_report import AuditReport, AuditResult
-from barnraise.contract.entry_order import with_order
 from barnraise.contract.log_entries import StandingChange
 from barnraise.contract.state import TrainState
 from barnraise.core.ids import BlobHash, Millis
@@ -27,7 +26,7 @@ from coordinator.audits.verdicts import changes, decide
 from coordinator.messages.audits import audited_message, not_audited_message
 from coordinator.reasons.audits import NotAudited
 from coordinator.run_folder import AUDITS
-from coordinator.store.next_entry import standing_change_of
+from coordinator.store.next_entry import ordered, standing_change_of
 from coordinator.store.run_store import RunStore
 
 log = logging.getLogger("coordinator")
@@ -70,7 +69,7 @@ class Auditing:
         if not found:
             return None
         entry = standing_change_of(run, found, (), now)
-        return with_order(entry, self.store.authority) if run.position.closers else entry
+        return ordered(entry, run, self.store.authority)
 
     async def run(self) -> None:
         """Audit closed rounds until cancelled. Raises DiskFull."""

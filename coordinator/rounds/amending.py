@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from typing_extensions import assert_never
 
-from barnraise.contract.entry_order import with_order
 from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.log_entries import Delegation, Requested, Rollback, StandingChange, Succession
 from barnraise.core.ids import Millis, short
@@ -29,6 +28,7 @@ from coordinator.rounds.delegating import Delegating
 from coordinator.rounds.rollback_order import RollbackOrders
 from coordinator.rounds.standing_orders import StandingOrders
 from coordinator.store.naming_successor import NamingSuccessor
+from coordinator.store.next_entry import ordered
 from coordinator.store.rolling_back import rollback_to
 from coordinator.store.run_store import RunStore
 
@@ -65,7 +65,7 @@ class Amending:
             case GoBack(to=to) if not entry.revoked:
                 note = "audits banned keys, and the losses rose"
                 back = rollback_to(to, entry.changes, note, run, self.store.blobs.get, now)
-                return with_order(back, self.store.authority) if run.position.closers else back
+                return ordered(back, run, self.store.authority)
             case _:
                 return entry
 

@@ -11,14 +11,13 @@ from pydantic import Field, ValidationError
 
 from barnraise.consensus.vote_store import VoteStore
 from barnraise.contract.certificates import MAX_CLOSERS
-from barnraise.contract.entry_order import with_order
 from barnraise.contract.log_entries import Delegation
 from barnraise.core.ids import Millis, PublicKey
 from barnraise.core.strict import Hex64, Strict
 from barnraise.runtime.damaged import DAMAGED, DamagedFiles
 from barnraise.runtime.files import write_atomic
 from coordinator.run_folder import DELEGATION, VOTES
-from coordinator.store.next_entry import delegation_of
+from coordinator.store.next_entry import delegation_of, ordered
 from coordinator.store.run_state import RunState
 from coordinator.store.run_store import RunStore
 
@@ -58,10 +57,9 @@ class Delegating:
         if closers == named:
             self._file.unlink(missing_ok=True)
             return None
-        if run.tip.position != run.position or run.position.next_closers is not None:
-            return None  # a round is being folded, or an earlier delegation takes effect first
-        entry = delegation_of(run, closers, now)
-        return with_order(entry, self.store.authority) if run.position.closers else entry
+        if not run.may_be_amended:
+            return None
+        return ordered(delegation_of(run, closers, now), run, self.store.authority)
 
     def prepare_votes(self, run: RunState) -> None:
         """Let the run key vote from this epoch on, where it closed alone and never voted. Raises DiskFull."""

@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from barnraise.contract.entry_order import with_order
 from barnraise.contract.field_types import RoundNumber
 from barnraise.contract.log_entries import MAX_CHANGES, MAX_NOTE, Change, Rollback
 from barnraise.contract.standing import Standing
@@ -20,6 +19,7 @@ from barnraise.runtime.damaged import DAMAGED, DamagedFiles
 from barnraise.runtime.files import write_atomic
 from coordinator.rounds.entrance import closers_of
 from coordinator.run_folder import ROLLBACK
+from coordinator.store.next_entry import ordered
 from coordinator.store.rolling_back import rollback_to
 from coordinator.store.run_state import RunState
 from coordinator.store.run_store import RunStore
@@ -56,15 +56,15 @@ class RollbackOrders:
         if is_done(order, run):
             self._file.unlink(missing_ok=True)
             return None
-        if run.tip.position != run.position or run.position.next_closers is not None:
-            return None  # a round is being folded, or a delegation takes effect first
+        if not run.may_be_amended:
+            return None
         try:
             entry = rollback_to(order.to, bans(order, run), order.note, run, self.store.blobs.get, now)
         except UserError as error:
             log.error("the run is not rolled back: %s. %s", error.problem, error.fix)
             self._file.unlink(missing_ok=True)
             return None
-        return with_order(entry, self.store.authority) if run.position.closers else entry
+        return ordered(entry, run, self.store.authority)
 
     def _order(self) -> RollbackOrder | None:
         """None where nothing is ordered. A damaged file is set aside: the run continues without it."""

@@ -17,7 +17,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from barnraise.contract.entry_order import with_order
 from barnraise.contract.invitation import InvitationId
 from barnraise.contract.log_entries import MAX_CHANGES, MAX_NOTE, Change, StandingChange
 from barnraise.contract.standing import Level, first_standing
@@ -28,7 +27,7 @@ from barnraise.runtime.damaged import DAMAGED, DamagedFiles
 from barnraise.runtime.files import write_atomic
 from coordinator.rounds.entrance import closers_of
 from coordinator.run_folder import ORDERS
-from coordinator.store.next_entry import standing_change_of
+from coordinator.store.next_entry import ordered, standing_change_of
 from coordinator.store.run_state import RunState
 from coordinator.store.run_store import RunStore
 
@@ -57,15 +56,15 @@ class StandingOrders:
         """The entry that the orders ask for and that may follow now. Raises DiskFull."""
         run = self.store.snapshot
         orders = self._orders()
-        if not orders or run.tip.position != run.position or run.position.next_closers is not None:
-            return None  # a round is being folded, or a delegation takes effect first
+        if not orders or not run.may_be_amended:
+            return None
         changes, revoked = merged(orders.values(), run)
         if not changes and not revoked:
             for path in orders:
                 path.unlink(missing_ok=True)
             return None
         entry = standing_change_of(run, changes, revoked, now)
-        return with_order(entry, self.store.authority) if run.position.closers else entry
+        return ordered(entry, run, self.store.authority)
 
     def _orders(self) -> dict[Path, StandingOrder]:
         """By file, the oldest first. A damaged file is set aside: the run continues without it."""

@@ -48,9 +48,7 @@ class NamingSuccessor:
         if len(run.position.successors) > generation_of(run.position.epoch):
             (self.store.folder / SUCCESSOR).unlink(missing_ok=True)  # the log has one
             return None
-        if run.tip.position != run.position or run.position.next_closers is not None:
-            return None  # a round is being folded, or a delegation takes effect first
-        return succession_of(run, named, now)
+        return succession_of(run, named, now) if run.may_be_amended else None
 
 
 def write_named(folder: Path, named: NamedSuccessor) -> None:

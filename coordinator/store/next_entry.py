@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from barnraise.contract.close_rules import fold_order
+from barnraise.contract.entry_order import OrderedEntry, with_order
 from barnraise.contract.log_entries import (
     Change,
     Close,
@@ -20,6 +21,7 @@ from barnraise.contract.run_keys import NamedSuccessor, first_epoch, generation_
 from barnraise.contract.tip import check_succession
 from barnraise.contract.weights import weigh_commits
 from barnraise.core.errors import StateError
+from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey, StateHash, short
 from coordinator.store.run_state import RunState
 
@@ -82,6 +84,11 @@ def resume_of(run: RunState, now: Millis, after_epoch: int, own: PublicKey) -> R
         raise StateError("a round is being folded", fix="Try again when it is.")
     fields = _common_fields(run, now) | {"epoch": epoch}
     return Resume(standings=position.standings.name, void=position.void, **fields)
+
+
+def ordered(entry: OrderedEntry, run: RunState, run_key: Identity) -> OrderedEntry:
+    """The entry with the order that closers ask for, where there are closers."""
+    return with_order(entry, run_key) if run.position.closers else entry
 
 
 def _common_fields(run: RunState, now: Millis) -> dict[str, Any]:

@@ -156,6 +156,11 @@ class RunState:
         return self.position.round
 
     @property
+    def may_be_amended(self) -> bool:
+        """Whether an amendment may follow: no round is being folded, no delegation takes effect first."""
+        return self.tip.position == self.position and self.position.next_closers is None
+
+    @property
     def window(self) -> Window:
         """The times of the open round."""
         return Window(self.round, self.opens, self.spec.round)
