@@ -33,7 +33,7 @@ from tests.support.coordinators import (
     until_idle,
 )
 from tests.support.exchanging import Peer, played
-from tests.support.swarms import HIVEMIND_WARNS, SwarmNode, node, presence
+from tests.support.swarms import HIVEMIND_WARNS, node, presence, until_present
 
 MAL = parts.BEN
 
@@ -173,24 +173,19 @@ def test_real_nodes_take_nothing_from_it_and_serve_it_nothing(tmp_path: Path) ->
             name = coordinator.blobs.put(b"blob" * 100)
             await mal.swarm.fetch(name, 1000, [coordinator.key])
             await mal.swarm.publish(presence(MAL, name="mal"))
-            await until_present(coordinator, {"mal"})
+            await until_present(coordinator, "mal")
             for each in keys:
                 each.follow(banning(MAL))
-            await until_present(coordinator, set())
+            await until_present(coordinator)
             mal.blobs.remove(name)
             with pytest.raises(Unreachable):
                 await mal.swarm.fetch(name, 1000, [coordinator.key])
             await mal.swarm.publish(presence(MAL, name="mal", later=1000))  # its own node stores it
             await ada.swarm.publish(presence(parts.ADA, later=1000))
-            await until_present(coordinator, {"ada"})
+            await until_present(coordinator, "ada")
             assert {each.name for each in await ada.swarm.peers()} == {"ada"}
 
     asyncio.run(asyncio.wait_for(play(), 120))
-
-
-async def until_present(there: SwarmNode, names: set[str]) -> None:
-    while {each.name for each in await there.swarm.peers()} != names:  # noqa: ASYNC110
-        await asyncio.sleep(0.05)
 
 
 def test_the_run_keys_cannot_be_banned_out_of_the_network() -> None:

@@ -12,7 +12,7 @@ from barnraise.network import connection_policy
 from barnraise.network.connection_upkeep import ConnectionUpkeep
 from tests.support import parts
 from tests.support.attackers import attackers, key_number
-from tests.support.swarms import HIVEMIND_WARNS, SwarmNode, node, presence
+from tests.support.swarms import HIVEMIND_WARNS, SwarmNode, node, presence, until
 
 pytestmark = HIVEMIND_WARNS
 
@@ -37,8 +37,11 @@ def test_strangers_over_the_limit_are_disconnected(tmp_path: Path, monkeypatch: 
             assert others <= await connected(coordinator)
             upkeep = ConnectionUpkeep(coordinator.swarm._daemon, coordinator.swarm._guard)
             await upkeep.step()
-            while others <= await connected(coordinator):  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+
+            async def one_is_disconnected() -> bool:
+                return not others <= await connected(coordinator)
+
+            await until(one_is_disconnected)
             assert {ada.key, PublicKey(member.public)} <= await connected(coordinator)
             await upkeep.step()
             assert len(others & await connected(coordinator)) == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 from hivemind.dht.storage import DictionaryDHTValue
@@ -15,7 +14,7 @@ from barnraise.network.gossip import GOSSIP_PROTOCOL
 from tests.support import parts
 from tests.support.attackers import Attacker, key_number
 from tests.support.dht_attacks import OPEN, attack, storing, try_request
-from tests.support.swarms import HIVEMIND_WARNS, NOW, SwarmNode, commit, head, presence
+from tests.support.swarms import HIVEMIND_WARNS, NOW, SwarmNode, commit, head, presence, until_present
 
 pytestmark = HIVEMIND_WARNS
 MEMBER = key_number(1)
@@ -76,8 +75,7 @@ def test_a_replayed_heartbeat_changes_nothing(tmp_path: Path) -> None:
     async def scene(coordinator: SwarmNode, ada: SwarmNode, attacker: Attacker) -> None:
         newer = presence(name="newer", later=1000)
         await ada.swarm.publish(newer)
-        while await coordinator.swarm.peers() != [newer]:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        await until_present(coordinator, "newer")
         for record in (presence(), newer, presence(MEMBER)):
             value = seal(MEMBER if record.owner == MEMBER.public else parts.ADA, record)
             reader, writer = await attacker.daemon.open_stream(coordinator.key, GOSSIP_PROTOCOL)

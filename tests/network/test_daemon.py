@@ -13,7 +13,7 @@ import pytest
 
 from barnraise.network.socket_folder import socket_folder
 from barnraise.network.timing import TIMING
-from tests.support.swarms import HIVEMIND_WARNS, SwarmNode, presence, with_two
+from tests.support.swarms import HIVEMIND_WARNS, SwarmNode, presence, until, with_two
 
 pytestmark = HIVEMIND_WARNS
 
@@ -53,17 +53,21 @@ def test_a_daemon_that_ends_or_hangs_is_started_again(
         before = await broken.swarm.addresses()
         child = daemon.p2p._child
 
+        async def is_started_again() -> bool:
+            return daemon.p2p._child not in (child, None)
+
+        async def is_reconnected() -> bool:
+            return await ada.swarm.reconnect(await coordinator.swarm.addresses())
+
+        async def ada_is_present() -> bool:
+            await ada.swarm.publish(presence())
+            return ada.key in [peer.owner for peer in await coordinator.swarm.peers()]
+
         async def work() -> None:
             os.kill(_p2pd(child.pid), number)
-            while daemon.p2p._child is child or daemon.p2p._child is None:  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-            while not await ada.swarm.reconnect(await coordinator.swarm.addresses()):  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-            while True:
-                await ada.swarm.publish(presence())
-                if ada.key in [peer.owner for peer in await coordinator.swarm.peers()]:
-                    break
-                await asyncio.sleep(0.05)
+            await until(is_started_again)
+            await until(is_reconnected)
+            await until(ada_is_present)
 
         await asyncio.wait_for(broken.swarm.guard(work()), 60)
         after = await broken.swarm.addresses()

@@ -12,7 +12,18 @@ from barnraise.core.errors import Unreachable
 from barnraise.core.ids import Round
 from barnraise.network.peer_ids import peer_id_bytes
 from tests.support import parts
-from tests.support.swarms import HERE, HIVEMIND_WARNS, SwarmNode, commit, head, node, presence, with_two
+from tests.support.swarms import (
+    HERE,
+    HIVEMIND_WARNS,
+    SwarmNode,
+    commit,
+    head,
+    node,
+    presence,
+    until,
+    until_present,
+    with_two,
+)
 
 pytestmark = HIVEMIND_WARNS
 
@@ -80,9 +91,11 @@ def test_gossip_arrives_without_another_poll(tmp_path: Path) -> None:
         assert await ada.swarm.heads() == [head(round=3)]
         await ada.swarm.publish(presence(name="ada2", later=1000))
         await coordinator.swarm.publish(head(round=4, later=1000))
-        while [there.name for there in await coordinator.swarm.peers()] != ["ada2"]:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        while [found.round for found in await ada.swarm.heads()] != [4]:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        await until_present(coordinator, "ada2")
+
+        async def newer_head_is_there() -> bool:
+            return [found.round for found in await ada.swarm.heads()] == [4]
+
+        await until(newer_head_is_there)
 
     with_two(tmp_path, lambda *both: asyncio.wait_for(scene(*both), 60))

@@ -28,6 +28,9 @@ HIVEMIND_WARNS = pytest.mark.filterwarnings("ignore:path is deprecated:Deprecati
 HERE = "/ip4/127.0.0.1/tcp/0"
 NOW = Millis(time.time_ns() // 1_000_000)
 """The run's time: the nodes' clock, which does not advance."""
+DEADLINE = 60.0
+"""Seconds for a condition, on a busy machine."""
+POLL_SECONDS = 0.05
 
 
 @dataclass
@@ -101,6 +104,25 @@ def with_two(folder: Path, scene: Callable[[SwarmNode, SwarmNode], Awaitable[V]]
             return await scene(coordinator, ada)
 
     return asyncio.run(play())
+
+
+async def until(holds: Callable[[], Awaitable[object]]) -> None:
+    """Wait for a condition that has no event. Raises TimeoutError after the deadline."""
+
+    async def poll() -> None:
+        while not await holds():  # noqa: ASYNC110
+            await asyncio.sleep(POLL_SECONDS)
+
+    await asyncio.wait_for(poll(), DEADLINE)
+
+
+async def until_present(there: SwarmNode, *names: str) -> None:
+    """Wait until the volunteers of these names, and no others, are present at a node."""
+
+    async def are_present() -> bool:
+        return sorted(each.name for each in await there.swarm.peers()) == sorted(names)
+
+    await until(are_present)
 
 
 def admission(of: Identity, by: Identity = parts.AUTHORITY) -> str:
