@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from barnraise.contract.log_entries import Change
+from barnraise.contract.tip import Position
 from barnraise.contract.verdict import Verdict
 from barnraise.core.errors import StateError
 from barnraise.core.ids import PublicKey
@@ -75,14 +76,23 @@ def after_verdicts(first_harm: dict[PublicKey, int], harmed: bool, run: RunState
     if not first_harm:
         return Stay(NothingIsBanned())
     position = run.position
-    if not any(round < run.round and position.folds(round) for round in first_harm.values()):
+    folded = [round for round in first_harm.values() if round < run.round and position.folds(round)]
+    if not folded:
         return Stay(NothingFolded())
     if not harmed:
         return Stay(LossesUnharmed())
     since = [run.round - last for _, last in position.void]
     if since and min(since) <= run.spec.checkpoint.rollback_rounds:
         return Halt(HarmAfterRollback(tuple(sorted(first_harm)), min(since)))
-    return GoBack(max(run.replay_from, min(first_harm.values())))
+    return GoBack(_in_force(max(run.replay_from, min(folded)), position))
+
+
+def _in_force(to: int, position: Position) -> int:
+    """The round with the state of round `to` that a rollback may name: one was rolled back to it already."""
+    for first, last in position.void:
+        if first == to:
+            to = last + 1
+    return to
 
 
 def banned_by_audits(changes: Iterable[Change]) -> dict[PublicKey, int]:

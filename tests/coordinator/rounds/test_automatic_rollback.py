@@ -47,6 +47,22 @@ def test_a_second_time_it_halts(store: RunStore) -> None:
     assert after_verdicts({ADA: 4}, True, store.snapshot) == Halt(HarmAfterRollback((ADA,), 2))
 
 
+def test_it_goes_back_to_no_round_that_is_void(tmp_path: Path) -> None:
+    spec = parts.run_spec()
+    short = spec.checkpoint.model_copy(update={"rollback_rounds": 1})
+    with opened_store(tmp_path, spec.model_copy(update={"checkpoint": short})) as store:
+        for _ in range(3):
+            fold_round(store, parts.ADA)
+        store.amend(rollback_to(1, (), "", store.snapshot, store.blobs.get, parts.NOW), parts.NOW)
+        store.rebuild()
+        for _ in range(2):
+            fold_round(store, parts.ADA)
+        forgotten = replace(store.snapshot, replay_from=1)
+        for first_harm, run, to in (({ADA: 2, BEN: 5}, store.snapshot, 5), ({ADA: 0}, forgotten, 4)):
+            assert after_verdicts(first_harm, True, run) == GoBack(to)
+            rollback_to(to, (), "", run, store.blobs.get, parts.NOW)
+
+
 @pytest.mark.parametrize(
     ("losses", "rose"), [([], False), ([2.0, 1.0], False), ([1.0, 1.04], False), ([1.0, 1.1], True)]
 )
