@@ -59,6 +59,7 @@ class Auditing:
         if run.tip.position != run.position:
             return None  # a round is being folded
         standings = standings_of(run, tuple(self.ledger.by_key))
+        self.ledger = self.ledger.current(standings)
         found = changes(
             decide(self.ledger, standings, run.spec.trust),
             lambda key: self.ledger.of(key, standings[key]),

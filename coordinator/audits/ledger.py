@@ -101,6 +101,11 @@ class Ledger:
             by_key[key] = evidence
         return Ledger(MappingProxyType(by_key), recent, report.round)
 
+    def current(self, standings: Mapping[PublicKey, Standing]) -> Ledger:
+        """Without the evidence on keys whose level the log changed since. standings: of all keys in it."""
+        kept = {key: each for key, each in self.by_key.items() if each.level == standings[key].level}
+        return self if len(kept) == len(self.by_key) else replace(self, by_key=MappingProxyType(kept))
+
     def of(self, key: PublicKey, standing: Standing) -> Evidence:
         """What is known of a key at its level; nothing where the log changed it since."""
         known = self.by_key.get(key)

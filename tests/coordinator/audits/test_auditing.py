@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from barnraise.contract.audit_report import AuditReport
-from barnraise.contract.log_entries import StandingChange
+from barnraise.contract.log_entries import Change, StandingChange
 from barnraise.contract.standing import Standing
 from barnraise.core.signed import open_text
 from barnraise.evaluation.audit_job import AuditJob, AuditReply, Measured, Tried
@@ -23,6 +23,7 @@ from coordinator.audits.ledger_file import LEDGER, REPORTS, LedgerFile
 from coordinator.audits.preparing import ClosedRound, prepare
 from coordinator.reasons.audits import BudgetSaved, FilesMissing
 from coordinator.run_folder import AUDITS
+from coordinator.store.next_entry import standing_change_of
 from coordinator.store.run_store import RunStore
 from tests.support import parts
 from tests.support.coordinators import fold_round, opened_store
@@ -97,6 +98,21 @@ def test_harm_leads_to_an_entry_of_the_log_that_suspends_the_key(store: RunStore
     store.amend(entry, parts.NOW)
     assert store.snapshot.position.standings.by_key == {BAD: Standing("suspended")}
     assert audits.entry(parts.NOW) is None, "it is said once"
+
+
+@pytest.mark.usefixtures("_prepared")
+def test_a_key_that_the_maintainer_trusts_again_begins_without_its_old_evidence(store: RunStore) -> None:
+    audits = auditing(store)
+    for _ in range(7):
+        audit_round(store, audits)
+    suspended = audits.entry(parts.NOW)
+    assert suspended is not None
+    store.amend(suspended, parts.NOW)
+    assert audits.entry(parts.NOW) is None
+    trusted = Change(key=BAD, level="trusted", work=0, cause="order")
+    store.amend(standing_change_of(store.snapshot, [trusted], [], parts.NOW), parts.NOW)
+    assert audits.entry(parts.NOW) is None
+    assert BAD not in audits.ledger.by_key
 
 
 @pytest.mark.usefixtures("_prepared")
