@@ -79,8 +79,9 @@ class Transfer:
     async def fetch(self, name: BlobHash, limit: int, holders: Sequence[PublicKey]) -> Path:
         """Get a blob of at most `limit` bytes into the store, from the first holder that serves it whole.
 
-        A stream that breaks is resumed, at the next holder where there is one. Raises BlobUnavailable
-        with the outcome of each holder.
+        A stream that breaks is resumed, at the next holder where there is one. A holder whose bytes do not
+        fit those that are here is asked once more, from the beginning. Raises BlobUnavailable with the
+        outcome of each holder.
         """
         async with self._one_at_a_time(name):
             if name not in self._blobs:
@@ -152,8 +153,13 @@ class Transfer:
 
     async def _fetch(self, name: BlobHash, limit: int, holders: Sequence[PublicKey]) -> None:
         outcomes: dict[PublicKey, HolderOutcome] = {}
+        part = self._blobs.partial(name)
         for left, holder in zip(reversed(range(len(holders))), holders, strict=True):
+            is_resumed = part.exists()
             outcome = await self._fetch_from(holder, name, limit, is_last=left == 0)
+            if is_resumed and _contradicts_part(outcome):
+                part.unlink(missing_ok=True)
+                outcome = await self._fetch_from(holder, name, limit, is_last=left == 0)
             if isinstance(outcome, Received):
                 return
             outcomes[holder] = outcome
@@ -181,3 +187,14 @@ class Transfer:
             return await receive(name, limit, self._blobs, *streams, is_last=is_last)
         finally:
             end_stream(writer)
+
+
+def _contradicts_part(outcome: Received | HolderOutcome) -> bool:
+    """Whether a holder does not fit what another one sent before it: either may have sent false bytes."""
+    match outcome:
+        case WrongSize(offered, limit):
+            return offered <= limit  # the part is longer
+        case Rejected():
+            return True
+        case _:
+            return False
