@@ -81,14 +81,17 @@ class SimulatedVolunteer:
         self.state = states[self.base]
         self.timer.rebased(now)
 
-    def sample_commit(self, run: str, state: StateHash, blob_bytes: int) -> bytes:
-        """A commit of usual size, as sent; blob and pieces are not those of a real one."""
-        commit = Commit(
-            run=run, round=self.base, base_state=state, owner=self.identity.public,
-            admission=self.admission, blob=state, pieces=state, size=blob_bytes, tokens=10**6,
-            samples=10**3, loss=1.0, ranges=(SampleRange(round=self.base, start=0, count=10**3),),
+    def commit(self, run: str, blob: str, size: int, tokens: int, samples: int) -> Commit:
+        """Its commit to a blob, whose list of pieces is not that of a real one."""
+        return Commit(
+            run=run, round=self.base, base_state=self.state, owner=self.identity.public,
+            admission=self.admission, blob=blob, pieces=blob, size=size, tokens=tokens,
+            samples=samples, loss=1.0, ranges=(SampleRange(round=self.base, start=0, count=samples),),
         )  # fmt: skip
-        return seal(self.identity, commit)
+
+    def sample_commit(self, run: str, blob_bytes: int) -> bytes:
+        """A commit of usual size, as sent; its blob is not a real one."""
+        return seal(self.identity, self.commit(run, self.state, blob_bytes, tokens=10**6, samples=10**3))
 
 
 def drawn(

@@ -23,7 +23,6 @@ from barnraise.contract.records import Commit, Head, open_record, seal
 from barnraise.contract.rotation import has_turn, turns_for
 from barnraise.contract.rounds import Window
 from barnraise.contract.run_keys import Signers
-from barnraise.contract.sample_ranges import SampleRange
 from barnraise.contract.spec import RunSpec
 from barnraise.contract.state import Layout, TrainState
 from barnraise.contract.tip import Position, Tip
@@ -175,11 +174,7 @@ class Simulation:
         name = blob_hash(blob)
         self._blobs[name] = blob
         samples = -(-node.tokens // self._spec.data.sequence_length)
-        commit = Commit(
-            run=self._spec.name, round=node.base, base_state=node.state, owner=node.identity.public,
-            admission=node.admission, blob=name, pieces=name, size=len(blob), tokens=node.tokens,
-            samples=samples, loss=1.0, ranges=(SampleRange(round=node.base, start=0, count=samples),),
-        )  # fmt: skip
+        commit = node.commit(self._spec.name, name, len(blob), node.tokens, samples)
         node.tokens = node.steps = 0
         node.lifecycle.advance(ContributionEvent.TAKE)
         node.lifecycle.advance(ContributionEvent.SIGN)
@@ -344,7 +339,7 @@ class Simulation:
         return Sizes(
             head=len(seal(self._authority, head)),
             presence=len(volunteer.presence(self._spec.name, self.now)),
-            commit=len(volunteer.sample_commit(self._spec.name, self._tip.state, self._blob_bytes)),
+            commit=len(volunteer.sample_commit(self._spec.name, self._blob_bytes)),
         )
 
 
