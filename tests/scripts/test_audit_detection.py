@@ -80,8 +80,8 @@ def test_what_does_no_harm_is_not_found(attack: str) -> None:
 
 
 def test_scores_are_of_the_round_s_own_reference() -> None:
-    honest = [Found(peer, 0, "", (-0.01, -0.012), 0.3, 1.0) for peer in range(3)]
-    bad = Found(0, 0, "sign flip", (0.01, 0.012), -0.3, 1.0)
+    honest = [Found(peer, 0, "", (-0.01, -0.012)) for peer in range(3)]
+    bad = Found(0, 0, "sign flip", (0.01, 0.012))
     assert scores_of([*honest, bad]) == {HONEST: [[FLOOR]] * 3, "sign flip": [[UNIT]]}
 
 

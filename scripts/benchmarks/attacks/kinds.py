@@ -8,12 +8,13 @@ the loss.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
 
+from barnraise.contract.shards import Sample
 from barnraise.contract.state import Array
 
 Tensors = dict[str, Array]
@@ -72,6 +73,12 @@ def norm_of(update: Mapping[str, Array]) -> float:
 def scaled(update: Tensors, factor: float) -> Tensors:
     """A copy."""
     return {name: array * np.float32(factor) for name, array in update.items()}
+
+
+def with_false_labels(sample: Sample) -> Sample:
+    """A copy whose targets, which are bytes, are mirrored."""
+    labels = np.where(sample.labels >= 0, 255 - sample.labels, sample.labels).astype(np.int32)
+    return replace(sample, labels=labels)
 
 
 Forge = Callable[[View, int], Forged]

@@ -23,7 +23,7 @@ from barnraise.fold.error_feedback import encode_with_feedback
 from barnraise.fold.fold import fold
 from scripts.benchmarks.attacks.audited import Audited
 from scripts.benchmarks.attacks.defences import AGGREGATES, Arm, Caps, Defence, Sent, Undefended
-from scripts.benchmarks.attacks.kinds import Attack, Tensors, Trains, View
+from scripts.benchmarks.attacks.kinds import Attack, Tensors, Trains, View, with_false_labels
 from scripts.benchmarks.attacks.toys import Learner, Toy
 from scripts.benchmarks.convergence.arms import ADAMW, FULL
 
@@ -107,14 +107,9 @@ def _samples(batches: Sequence[Sequence[Sample]], done: int, trains: Trains) -> 
         case "one batch":
             return batches[0]
         case "false labels":
-            return [_flipped(sample) for sample in batches[done]]
+            return [with_false_labels(sample) for sample in batches[done]]
         case _:
             return batches[done]
-
-
-def _flipped(sample: Sample) -> Sample:
-    labels = np.where(sample.labels >= 0, 255 - sample.labels, sample.labels).astype(np.int32)
-    return Sample(sample.input_ids, labels, sample.position_ids)
 
 
 def _key(name: str) -> PublicKey:

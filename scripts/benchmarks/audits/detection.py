@@ -80,7 +80,7 @@ def simulated(peers: Sequence[Sequence[int]], keys: int, life: int, seed: int) -
 
 
 def false_suspensions(peers: Sequence[Sequence[int]], rounds: int, seed: int) -> tuple[int, float]:
-    """Suspended keys in so many honest peer-rounds, and the largest account of any key."""
+    """Suspended keys in `rounds` honest peer-rounds, and the largest account of any key."""
     found = wealths(simulated(peers, rounds // LIFE, LIFE, seed))
     most = found.max(axis=1)
     return int(np.sum(most * ALPHA >= 1)), float(most.max())

@@ -18,13 +18,14 @@ import torch
 from barnraise.contract.audit_figures import STEP_SHARE
 from barnraise.contract.shards import Sample
 from barnraise.contract.spec import CodecSpec, Dense, Full, InnerSpec, Lora, Raw, Sparse
-from barnraise.contract.state import Array, TrainState
+from barnraise.contract.state import TrainState
 from barnraise.fold.aggregators import Contribution
 from barnraise.fold.codec import Decoder
 from barnraise.fold.error_feedback import encode_with_feedback
 from barnraise.fold.fold import fold
 from barnraise.models.trainable import initial_state
 from peer.training.trainer import Trainer
+from scripts.benchmarks.attacks.kinds import Tensors, norm_of, with_false_labels
 from scripts.benchmarks.convergence.arms import ADAMW, FULL, run_spec
 from scripts.benchmarks.convergence.workload import BATCH, CPU, Corpus, samples_of
 
@@ -37,8 +38,6 @@ SECRET = 32
 FOUR_BITS = Dense()
 FEW = ("sign flip", "inner product")
 """Attacks that are tried with every kind of honest contributions."""
-
-Tensors = dict[str, Array]
 
 
 @dataclass(frozen=True)
@@ -86,9 +85,6 @@ class Found:
     attack: str
     differences: tuple[float, ...]
     """Of the loss of each secret sample, nats a token, after `STEP_SHARE` of the contribution."""
-    cosine: float
-    """Of the update and the mean of the round's others."""
-    norm: float
 
 
 @dataclass
@@ -151,11 +147,14 @@ def measure(kind: Kind, text: Corpus, start: Path, seed: int, rounds: int = ROUN
         if number >= 0:
             secret = _secret(peers, kind, random)
             made = attacks(honest, before, random)
-            wrong = {"label flip": _flipped(flipped, state)} if kind == KINDS[0] else {}
-            made = made | wrong if kind == KINDS[0] else {name: made[name] for name in FEW}
+            if kind == KINDS[0]:
+                made["label flip"] = _flipped(flipped, state)
+            else:
+                made = {name: made[name] for name in FEW}
             yield from _audit(auditor, state, honest, made, secret, number)
         before = honest
-        folded = fold(state, [_counted(*u) for place, u in enumerate(updates) if place not in late], settings)
+        in_time = [update for place, update in enumerate(updates) if place not in late]
+        folded = fold(state, [Contribution.unlimited(*update) for update in in_time], settings)
         for place, peer in enumerate(peers):
             peer.used = set()
             _adopt(peer, folded, updates[place][0] if place in late else None)
@@ -184,10 +183,6 @@ def _secret(peers: Sequence[Peer], kind: Kind, random: np.random.Generator) -> l
     return [pool[i] for i in random.choice(len(pool), SECRET, replace=False)]
 
 
-def _counted(decoder: Decoder, tokens: int) -> Contribution:
-    return Contribution.unlimited(decoder, tokens)
-
-
 def _late(kind: Kind, number: int, seed: int) -> set[int]:
     if not kind.late:
         return set()
@@ -210,12 +205,7 @@ def _flipped(peer: Peer, state: TrainState) -> Tensors:
     """Trained on the same text with wrong targets."""
     for _ in range(STEPS):
         places = peer.random.integers(len(peer.own), size=BATCH)
-        batch = []
-        for i in places:
-            sample = peer.own[i]
-            labels = np.where(sample.labels >= 0, 255 - sample.labels, sample.labels).astype(np.int32)
-            batch.append(replace(sample, labels=labels))
-        peer.trainer.step(batch)
+        peer.trainer.step([with_false_labels(peer.own[i]) for i in places])
     return peer.trainer.take_update(state).tensors
 
 
@@ -227,9 +217,8 @@ def attacks(
     first = honest[0]
     mean = {name: np.mean([each[name] for each in honest], axis=0) for name in names}
     spread = {name: np.std([each[name] for each in honest], axis=0) for name in names}
-    size = np.sqrt(sum(float(np.sum(array**2)) for array in first.values()))
     noise = {name: random.standard_normal(array.shape).astype(np.float32) for name, array in first.items()}
-    scale = size / np.sqrt(sum(float(np.sum(array**2)) for array in noise.values()))
+    scale = norm_of(first) / norm_of(noise)
     made = {
         "sign flip": {name: -array for name, array in first.items()},
         "-1000 x": {name: -1000 * array for name, array in first.items()},
@@ -256,22 +245,13 @@ def _audit(
 ) -> Iterator[Found]:
     auditor.load(state)
     base = sample_losses(auditor, secret)
-    total = {name: np.sum([each[name] for each in honest], axis=0) for name in honest[0]}
 
-    def tried(update: Tensors, share: float) -> tuple[float, ...]:
-        params = {name: state.params[name] - np.float32(share) * array for name, array in update.items()}
+    def tried(update: Tensors) -> tuple[float, ...]:
+        params = {name: state.params[name] - np.float32(STEP_SHARE) * array for name, array in update.items()}
         auditor.load(TrainState(params))
         return tuple((sample_losses(auditor, secret) - base).tolist())
 
     for place, update in enumerate(honest):
-        rest = {name: total[name] - update[name] for name in total}
-        yield Found(place, number, "", tried(update, STEP_SHARE), *_direction(update, rest))
+        yield Found(place, number, "", tried(update))
     for name, update in made.items():
-        rest = {each: total[each] - honest[0][each] for each in total}
-        yield Found(0, number, name, tried(update, STEP_SHARE), *_direction(update, rest))
-
-
-def _direction(one: Tensors, other: Tensors) -> tuple[float, float]:
-    dot = sum(float(np.sum(one[name] * other[name])) for name in one)
-    sizes = [np.sqrt(sum(float(np.sum(array**2)) for array in each.values())) for each in (one, other)]
-    return (dot / (sizes[0] * sizes[1]) if sizes[0] and sizes[1] else 0.0), float(sizes[0])
+        yield Found(0, number, name, tried(update))
