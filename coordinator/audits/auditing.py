@@ -56,8 +56,8 @@ class Auditing:
     def entry(self, now: Millis) -> StandingChange | None:
         """The changes of standings that audits ask for, where an entry may follow now."""
         run = self.store.snapshot
-        if run.tip.position != run.position:
-            return None  # a round is being folded
+        if not run.may_be_amended:
+            return None
         standings = standings_of(run, tuple(self.ledger.by_key))
         self.ledger = self.ledger.current(standings)
         found = changes(

@@ -23,7 +23,7 @@ from coordinator.audits.ledger_file import LEDGER, REPORTS, LedgerFile
 from coordinator.audits.preparing import ClosedRound, prepare
 from coordinator.reasons.audits import BudgetSaved, FilesMissing
 from coordinator.run_folder import AUDITS
-from coordinator.store.next_entry import standing_change_of
+from coordinator.store.next_entry import delegation_of, standing_change_of
 from coordinator.store.run_store import RunStore
 from tests.support import parts
 from tests.support.coordinators import fold_round, opened_store
@@ -90,6 +90,10 @@ def test_harm_leads_to_an_entry_of_the_log_that_suspends_the_key(store: RunStore
         audit_round(store, audits)
         assert audits.entry(parts.NOW) is None
     audit_round(store, audits)
+    assert isinstance(audits.entry(parts.NOW), StandingChange)
+    store.amend(delegation_of(store.snapshot, (), parts.NOW), parts.NOW)
+    assert audits.entry(parts.NOW) is None, "a delegation takes effect first"
+    fold_round(store, parts.ADA)
     entry = audits.entry(parts.NOW)
     assert isinstance(entry, StandingChange)
     assert [(change.key, change.level, change.cause) for change in entry.changes] == [

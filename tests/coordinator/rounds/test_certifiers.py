@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from barnraise.contract.log_entries import Close, Delegation, Entry, Resume
+from barnraise.contract.log_entries import Close, Delegation, Entry, Resume, Rollback
 from barnraise.contract.tip import first_position
 from barnraise.core.ids import BlobHash, PublicKey
 from barnraise.core.signed import sign
@@ -45,6 +45,8 @@ def certifiers(*kinds: str) -> set[PublicKey]:
                     reason="",
                     **same,
                 )
+            case "rollback":
+                entry = Rollback(epoch=position.epoch, to=0, state=parts.HASH_A, note="", **same)
             case "resume":
                 entry = Resume(epoch=position.epoch + 1, **same)
             case names:
@@ -61,6 +63,9 @@ def test_the_keys_before_a_change_certify_it() -> None:
     assert certifiers("ab") == {RUN_KEY}, "it takes effect with the next round"
     assert certifiers("ab", "close") == {RUN_KEY}
     assert certifiers("ab", "close", "close") == {ADA, BEN}
+    assert certifiers("ab", "rollback") == {RUN_KEY}
+    assert certifiers("ab", "rollback", "close") == {ADA, BEN}
+    assert certifiers("ab", "close", "a", "rollback") == {ADA, BEN}
     assert certifiers("ab", "close", "a") == {ADA, BEN}
     assert certifiers("ab", "close", "a", "close") == {ADA, BEN}
     assert certifiers("ab", "close", "a", "close", "close") == {ADA}
