@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import islice
 from types import MappingProxyType
 
 from barnraise.contract.audit_figures import Figures, Reference, reference_of
 from barnraise.contract.audit_report import AuditReport, AuditResult
-from barnraise.contract.evidence import TOLERANCE, UNIT, Account, Claim
+from barnraise.contract.evidence import TOLERANCE, UNIT, Account, Claim, account_of
 from barnraise.contract.standing import Level, Standing
 from barnraise.contract.verdict import MAX_FIGURES
 from barnraise.core.ids import PublicKey
@@ -21,6 +23,8 @@ REFERENCE_ROUNDS = 8
 """Audited rounds whose changes are remembered."""
 FEWEST = 3
 """Changes that make a reference: by trusted keys, or by all where these are fewer in the last rounds."""
+MOST_KEYS = 4096
+"""Keys with evidence: those that contributed longest ago are forgotten first."""
 CLAIMS: tuple[Claim, ...] = ("harm", "clean")
 
 
@@ -57,10 +61,13 @@ class Evidence:
 
     def account(self, claim: Claim) -> Account:
         """What all figures add up to."""
-        account = self.before[claim]
-        for each in self.figures:
-            account = account.after(each.score, claim)
-        return account
+        return self._accounts[claim]
+
+    @cached_property
+    def _accounts(self) -> Mapping[Claim, Account]:
+        """Asked for at each tick, of all keys."""
+        scores = [each.score for each in self.figures]
+        return {claim: account_of(scores, claim, self.before[claim]) for claim in CLAIMS}
 
     @property
     def is_suspicious(self) -> bool:
@@ -78,7 +85,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The evidence of all keys that were audited."""
+    """The evidence on keys that contributed to audited rounds."""
 
     by_key: Mapping[PublicKey, Evidence] = field(default_factory=lambda: MappingProxyType({}))
     recent: tuple[Changes, ...] = ()
@@ -98,8 +105,10 @@ class Ledger:
             evidence = replace(self.of(key, standings[key]), opposed=result.cosine < 0)
             if result.audited or result.finding != "tried":
                 evidence = evidence.after(_figures(report.round, result, reference))
-            by_key[key] = evidence
-        return Ledger(MappingProxyType(by_key), recent, report.round)
+            by_key.pop(key, None)
+            by_key[key] = evidence  # the newest are last
+        newest = dict(islice(by_key.items(), max(0, len(by_key) - MOST_KEYS), None))
+        return Ledger(MappingProxyType(newest), recent, report.round)
 
     def current(self, standings: Mapping[PublicKey, Standing]) -> Ledger:
         """Without the evidence on keys whose level the log changed since. standings: of all keys in it."""
@@ -111,7 +120,7 @@ class Ledger:
         known = self.by_key.get(key)
         if known is None or known.level != standing.level:
             return Evidence(standing.level, standing.work)
-        return replace(known, work=max(known.work, standing.work))
+        return known if known.work >= standing.work else replace(known, work=standing.work)
 
     @property
     def suspicious(self) -> frozenset[PublicKey]:

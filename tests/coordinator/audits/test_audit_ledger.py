@@ -17,6 +17,7 @@ from barnraise.contract.trust_spec import TrustSpec
 from barnraise.contract.verdict import MAX_FIGURES, Verdict
 from barnraise.core.ids import Millis, PublicKey
 from barnraise.core.signed import open_text
+from coordinator.audits import ledger as module
 from coordinator.audits.ledger import Ledger
 from coordinator.audits.verdicts import Decided, changes, decide
 from tests.support.parts import ADA, AUTHORITY, BEN, HASH_A, NOW, RUN
@@ -143,6 +144,14 @@ def test_a_round_counts_once() -> None:
     standing = {BAD_KEY: Standing("probation")}
     once = played(standing, {BAD_KEY: BAD}, range(3))
     assert played(standing, {BAD_KEY: BAD}, range(3), once) is once
+
+
+def test_keys_that_contributed_longest_ago_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_KEYS", len(TRUSTED) + 2)
+    ledger, strangers = Ledger(), [PublicKey(f"{number:064x}") for number in range(100, 105)]
+    for round, key in enumerate(strangers):
+        ledger = played({key: Standing("probation")}, {key: GOOD}, range(round, round + 1), ledger)
+    assert set(ledger.by_key) == {*TRUSTED, *strangers[-2:]}
 
 
 def test_many_strangers_do_not_move_the_reference_of_trusted_keys() -> None:
