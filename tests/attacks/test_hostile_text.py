@@ -1,4 +1,4 @@
-"""Names, problems, descriptions and file names that attack the screen of whoever reads them.
+"""Names, problems, descriptions and file names that attack the screen of their reader.
 
 Every output of both programs is here. What others wrote appears as text: it moves no cursor, writes no
 clipboard, opens no link, hides nothing and passes for no line of ours.

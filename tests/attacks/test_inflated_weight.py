@@ -104,7 +104,7 @@ def test_nobody_accepts_other_weights(store: RunStore, change: int) -> None:
 
 
 def test_a_suspended_key_has_no_weight(store: RunStore) -> None:
-    """Whoever proposes: a close that gives it one is refused."""
+    """A close that gives it one is refused."""
     suspended = standings_of({ATTACKER.public: Standing("suspended")})
     run = replace(store.snapshot, position=replace(store.snapshot.position, standings=suspended))
     close, commits = close_of(run, "all contributed", parts.NOW, 1)

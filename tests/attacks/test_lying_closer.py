@@ -81,7 +81,7 @@ def receive(cache: RecordCache, signed: Signed[Head], now: int = parts.NOW) -> N
 
 def test_a_head_is_proved_by_a_majority_of_the_closers() -> None:
     assert proved(honest_head())
-    assert proved(sign(LIAR, honest_head().value)), "whoever signs it"
+    assert proved(sign(LIAR, honest_head().value)), "signed by another key too"
     assert proved(sign(parts.AUTHORITY, lying_head().value)), "and the run key's needs no other"
     votes = honest_head().value.certificate
     assert votes is not None
