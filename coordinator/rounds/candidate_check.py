@@ -13,6 +13,7 @@ from barnraise.contract.log_entries import (
     Rollback,
     StandingChange,
     Succession,
+    changes_of,
     vote_on,
 )
 from barnraise.contract.records import Commit, check_admission
@@ -77,9 +78,8 @@ def _check_rollback(entry: Rollback, run: RunState, read: Read) -> None:
 def _check_changes(entry: Delegation | StandingChange | Rollback, run: RunState, read: Read) -> None:
     if isinstance(entry, Rollback):
         _check_rollback(entry, run, read)
-    if isinstance(entry, StandingChange):
-        for change in entry.changes:
-            check_verdict(change, run.charter.run, run.run_key)
+    for change in changes_of(entry):
+        check_verdict(change, run.charter.run, run.run_key)
 
 
 def _check_previous(entry: Entry, before: tuple[Entry, Authorities] | None) -> None:

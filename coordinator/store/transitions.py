@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from barnraise.contract.divergence import LossTrend, round_loss
 from barnraise.contract.invitation import invitation_id
-from barnraise.contract.log_entries import Change, Rollback, StandingChange
+from barnraise.contract.log_entries import Change, Rollback, changes_of
 from barnraise.contract.records import JoinClaim
 from barnraise.contract.tip import Tip
 from barnraise.core.ids import BlobHash, Millis, PublicKey
@@ -123,9 +123,8 @@ def _without_banned(state: RunState) -> RunState:
 
 
 def _changes_in(step: Step) -> dict[PublicKey, Change]:
-    if not isinstance(step.entry, StandingChange | Rollback):
-        return {}
-    return {PublicKey(each.key): each.model_copy(update={"verdict": None}) for each in step.entry.changes}
+    changes = changes_of(step.entry)
+    return {PublicKey(each.key): each.model_copy(update={"verdict": None}) for each in changes}
 
 
 def _entered(state: RunState, step: Step) -> RunState:

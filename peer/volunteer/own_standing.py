@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from barnraise.contract.log_entries import Entry, Rollback, StandingChange
+from barnraise.contract.log_entries import Entry, changes_of
 from barnraise.core.errors import KeyBanned
 from barnraise.core.ids import PublicKey
 
 
 def check_not_banned(entry: Entry, own: PublicKey) -> None:
     """Raises KeyBanned, which ends the program, where the entry bans the key."""
-    changes = entry.changes if isinstance(entry, StandingChange | Rollback) else ()
-    for change in changes:
+    for change in changes_of(entry):
         if change.key == own and change.level == "banned":
             why = f": {change.note}" if change.note else ""
             raise KeyBanned(

@@ -12,7 +12,7 @@ from barnraise.contract.archive import entry_path
 from barnraise.contract.audit_figures import Figures
 from barnraise.contract.charter import Charter
 from barnraise.contract.entry_order import with_order
-from barnraise.contract.log_entries import Change, StandingChange
+from barnraise.contract.log_entries import Change, Rollback, StandingChange
 from barnraise.contract.state import TrainState
 from barnraise.contract.verdict import Verdict, check_verdict
 from barnraise.core.errors import BadSignature, MalformedRecord
@@ -22,7 +22,7 @@ from barnraise.core.signed import sign
 from barnraise.fold.log import Amendment
 from barnraise.fold.replay import Cause, Difference, Replay
 from coordinator.rounds.candidate_check import check_candidate
-from coordinator.store.next_entry import standing_change_of
+from coordinator.store.next_entry import rollback_of, standing_change_of
 from coordinator.store.run_store import RunStore
 from coordinator.verdicts import read_changes, render
 from tests.support import parts
@@ -118,6 +118,24 @@ def test_a_replay_blames_the_coordinator_for_an_unfounded_verdict(store: RunStor
     found = after.check(unfounded)
     assert isinstance(found, Difference)
     assert (found.what, found.where, found.cause) == ("entry", entry_path(0, 1), Cause.COORDINATOR)
+
+
+def test_the_verdicts_of_a_rollback_are_decided_again_too(store: RunStore) -> None:
+    def back(found: Change) -> Rollback:
+        run = store.snapshot
+        return with_order(rollback_of(run, 0, run.tip.state, [found], "", Millis(NOW)), AUTHORITY)
+
+    def check(found: Change) -> None:
+        check_candidate(back(found), store.snapshot, None, Millis(NOW), store.blob_sizes)
+
+    check(change())
+    with pytest.raises(MalformedRecord):
+        check(UNFOUNDED[0])
+    replay = Replay.from_base(store.charter, TrainState(dict(store.state.params)))
+    assert isinstance(replay, Replay)
+    found = replay.check(store.amend(back(UNFOUNDED[0]), Millis(NOW)))
+    assert isinstance(found, Difference)
+    assert (found.what, found.where, found.cause) == ("entry", entry_path(0, 0), Cause.COORDINATOR)
 
 
 def test_the_maintainer_reads_verdicts_with_their_figures(store: RunStore, tmp_path: Path) -> None:

@@ -314,6 +314,11 @@ def common_fields(entry: Entry | NeedsNewer) -> Entry | Envelope:
     return entry.envelope if isinstance(entry, NeedsNewer) else entry
 
 
+def changes_of(entry: Entry) -> tuple[Change, ...]:
+    """The changes of standing that an entry makes."""
+    return entry.changes if isinstance(entry, StandingChange | Rollback) else ()
+
+
 def own_fields(entry: Ordered) -> bytes:
     """What an entry says, apart from its place, its time and its order."""
     return entry.model_dump_json(exclude={*_Entry.model_fields, "at", "order"}).encode()

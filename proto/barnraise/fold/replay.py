@@ -16,7 +16,7 @@ from barnraise.contract.archive import contribution_path, entry_path, folder_of
 from barnraise.contract.certificates import Certificate
 from barnraise.contract.charter import Charter
 from barnraise.contract.close_rules import tokens_after
-from barnraise.contract.log_entries import Rollback, StandingChange, common_fields
+from barnraise.contract.log_entries import Rollback, changes_of, common_fields
 from barnraise.contract.manifest import MANIFEST, Manifest
 from barnraise.contract.records import Commit, blob_name
 from barnraise.contract.run_keys import Successors
@@ -156,11 +156,10 @@ class Replay:
 
     def _unfounded(self, step: Step, where: str) -> Difference | None:
         """A verdict that does not follow from its figures."""
-        if not isinstance(step.entry, StandingChange):
-            return None
+        charter, position = self.charter, self.tip.position
         try:
-            for change in step.entry.changes:
-                check_verdict(change, self.charter.run, self.tip.position.run_key(self.charter.authority_key))
+            for change in changes_of(step.entry):
+                check_verdict(change, charter.run, position.run_key(charter.authority_key))
         except TrustError as error:
             expected = "verdicts that follow from their figures"
             return Difference("entry", where, expected, error.problem, Cause.COORDINATOR)
