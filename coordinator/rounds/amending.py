@@ -10,6 +10,7 @@ from typing_extensions import assert_never
 
 from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.log_entries import Delegation, Requested, Rollback, StandingChange, Succession
+from barnraise.core.errors import UserError
 from barnraise.core.ids import Millis, short
 from barnraise.core.plain_text import one_line
 from coordinator.messages.audits import standing_message
@@ -64,7 +65,11 @@ class Amending:
         match decision_on(entry, self.store):
             case GoBack(to=to) if not entry.revoked:
                 note = "audits banned keys, and the losses rose"
-                back = rollback_to(to, entry.changes, note, run, self.store.blobs.get, now)
+                try:
+                    back = rollback_to(to, entry.changes, note, run, self.store.blobs.get, now)
+                except UserError as error:
+                    log.error("the run is not rolled back: %s. %s", error.problem, error.fix)
+                    return entry
                 return ordered(back, run, self.store.authority)
             case _:
                 return entry

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from barnraise.contract.field_types import MAX_VOID
 from barnraise.contract.log_entries import Change, Close, Rollback, parse_entry
 from barnraise.core.errors import UserError
 from barnraise.core.ids import BlobHash, Millis, StateHash
@@ -35,6 +36,11 @@ def check_target(to: int, run: RunState) -> None:
             raise UserError(
                 f"round {to} was rolled back: {same}", fix=f"Give a round up to {first - 1}, or after {last}."
             )
+    if len(position.void_after(to)) > MAX_VOID:
+        raise UserError(
+            f"the run was rolled back {MAX_VOID} times, and its log cannot name more void rounds",
+            fix=f"Give a round before {position.void[-1][0]}, or start a new run from the newest checkpoint.",
+        )
     if to < run.replay_from:
         raise UserError(
             f"the contributions of round {to} are not kept any more",

@@ -120,7 +120,7 @@ class Position:
             case StandingChange(changes=changes, revoked=revoked):
                 return replace(here, standings=changed(self.standings, changes, revoked))
             case Rollback(to=to, changes=changes):
-                void, standings = self._void_after(to), changed(self.standings, changes)
+                void, standings = self.void_after(to), changed(self.standings, changes)
                 return replace(here._next_round(), standings=standings, void=void)
             case Resume():
                 return replace(here, epoch=entry.epoch, closers=(), next_closers=None)
@@ -131,7 +131,8 @@ class Position:
         closers = self.closers if self.next_closers is None else self.next_closers
         return replace(self, round=Round(self.round + 1), closers=closers, next_closers=None)
 
-    def _void_after(self, to: int) -> tuple[tuple[Round, Round], ...]:
+    def void_after(self, to: int) -> tuple[tuple[Round, Round], ...]:
+        """The void rounds after a rollback to `to`."""
         return (*(each for each in self.void if each[1] < to), (Round(to), self.round))
 
     def _with(self, named: NamedSuccessor) -> Successors:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from barnraise.contract.field_types import MAX_VOID
 from barnraise.contract.log_entries import Change, Rollback
 from barnraise.core.errors import UserError
-from barnraise.core.ids import StateHash
+from barnraise.core.ids import Round, StateHash
 from barnraise.fold.log import Link
 from coordinator.checkpoints.archive_writer import ArchiveContent
 from coordinator.store.rolling_back import check_target, rollback_to, state_named
@@ -114,6 +116,15 @@ def test_where_a_run_cannot_go_back_to(store: RunStore) -> None:
         with pytest.raises(UserError):
             check_target(to, run)
     assert [state_named(to, run, store.blobs.get) for to in (0, 1, 5)] == [*found[:2], found[2]]
+
+
+def test_a_log_names_a_number_of_rollbacks(store: RunStore) -> None:
+    void = tuple((Round(2 * number), Round(2 * number)) for number in range(1, MAX_VOID + 1))
+    run = store.snapshot
+    many = replace(run, position=replace(run.position, round=Round(1000), void=void))
+    with pytest.raises(UserError, match=f"{MAX_VOID} times"):
+        check_target(999, many)
+    check_target(2 * MAX_VOID - 1, many)  # it covers the last one
 
 
 def test_checkpoints_of_void_rounds_are_withdrawn(store: RunStore) -> None:
