@@ -45,6 +45,17 @@ def test_the_newest_records_of_a_key_are_kept(clock: list[float]) -> None:
     assert (QUOTAS[b"C"], QUOTAS[b"P"]) == (5, 2)
 
 
+@pytest.mark.parametrize("expires", [-1.0, 5.0, 10.0])
+def test_an_older_record_that_is_replayed_takes_no_newer_one_s_place(
+    clock: list[float], expires: float
+) -> None:
+    storage = BoundedStorage()
+    for number in range(QUOTAS[b"P"]):
+        assert storage.store(key(number), record("P"), 10.0 + number, subkey=ADA)
+    assert not storage.store(key("another"), record("P"), expires, subkey=ADA)
+    assert held(storage, ADA, range(QUOTAS[b"P"])) == [*range(QUOTAS[b"P"])]
+
+
 def test_records_of_an_unknown_kind_are_not_kept(clock: list[float]) -> None:
     storage = BoundedStorage()
     assert not storage.store(key(1), record("X"), 10.0, subkey=ADA)

@@ -56,7 +56,7 @@ class BoundedStorage(DHTLocalStorage):
         if known is not None and known.expiration_time >= expiration_time:
             return False
         kind = _kind(value)
-        if known is None and not self._has_room(entry, subkey, kind):
+        if known is None and not self._has_room(entry, subkey, kind, expiration_time):
             return False
         stored = bool(super().store_subkey(key, subkey, value, expiration_time))
         if stored:
@@ -66,8 +66,13 @@ class BoundedStorage(DHTLocalStorage):
             _forget_notes(entry)
         return stored
 
-    def _has_room(self, entry: DictionaryDHTValue | None, subkey: Any, kind: bytes) -> bool:
-        """Whether there is room for one more record of a key, after its oldest is dropped if need be."""
+    def _has_room(
+        self, entry: DictionaryDHTValue | None, subkey: Any, kind: bytes, expiration_time: float
+    ) -> bool:
+        """Whether there is room for one more record of a key, after its oldest is dropped if need be.
+
+        A replayed one that would be the oldest drops none.
+        """
         if entry is not None and len(entry) >= MAX_PER_ENTRY:
             return False
         if self._count >= MAX_RECORDS:
@@ -77,7 +82,7 @@ class BoundedStorage(DHTLocalStorage):
         own = self._kept.get((subkey, kind), {})
         if len(own) >= QUOTAS.get(kind, 0):
             first = min(own, key=own.__getitem__, default=None)
-            if first is None:
+            if first is None or own[first] >= expiration_time:
                 return False
             self._drop(first, subkey, kind)
         return True
