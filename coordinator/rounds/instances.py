@@ -67,9 +67,7 @@ class Instances:
 
     def admitted(self, claim: JoinClaim, now: Millis) -> None:
         """The program of `claim` was admitted."""
-        self._holders[PublicKey(claim.owner)] = Holder(claim.instance, now)
-        if len(self._holders) > self._enough:
-            self._forget_silent(now)
+        self._hold(PublicKey(claim.owner), Holder(claim.instance, now), now)
 
     def __len__(self) -> int:
         return len(self._holders)
@@ -78,9 +76,11 @@ class Instances:
         """Whether the program, or a restart of it, is still to be expected."""
         return abs(now - holder.seen) <= 1000 * max(self.silent, MISSED * self._beat)
 
-    def _forget_silent(self, now: Millis) -> None:
-        self._holders = {key: each for key, each in self._holders.items() if self._is_live(each, now)}
-        self._enough = max(FEW, 2 * len(self._holders))
+    def _hold(self, key: PublicKey, holder: Holder, now: Millis) -> None:
+        self._holders[key] = holder
+        if len(self._holders) > self._enough:
+            self._holders = {key: each for key, each in self._holders.items() if self._is_live(each, now)}
+            self._enough = max(FEW, 2 * len(self._holders))
 
     def heard(self, heartbeats: Collection[Presence], now: Millis) -> None:
         """Heartbeats that are live."""
@@ -93,7 +93,7 @@ class Instances:
             if beat.doing == "leaving":
                 self._holders.pop(owner, None)
             else:
-                self._holders[owner] = Holder(beat.instance, Millis(beat.at))
+                self._hold(owner, Holder(beat.instance, Millis(beat.at)), now)
 
     def _is_news(self, holder: Holder, beat: Presence, now: Millis) -> bool:
         if holder.instance == beat.instance:

@@ -127,6 +127,16 @@ def test_programs_that_fell_silent_are_forgotten(monkeypatch: pytest.MonkeyPatch
     assert instances.in_use(last, at(99 * LIVE // 3)) == HasOtherInstance(0.0)
 
 
+def test_so_are_those_that_only_sent_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A closer does not admit all that it hears."""
+    monkeypatch.setattr("coordinator.rounds.instances.FEW", 4)
+    instances = Instances(SILENT, _enough=4)
+    for number in range(100):
+        heard = beat(number * LIVE // 3).model_copy(update={"owner": f"{number:064x}"})
+        instances.heard([heard], at(number * LIVE // 3))
+        assert len(instances) <= 8
+
+
 def test_a_heartbeat_that_was_heard_changes_nothing_and_a_leaving_one_does() -> None:
     instances = joined()
     instances.heard([beat(5_000)], at(5_000))
