@@ -313,8 +313,9 @@ class Session:
         """Fold a round that is closed, and announce where the run is."""
         self.open_round.closed(link)
         self._report(report)
+        seen = self.contributions.first_seen()
         if self.auditing is not None:
-            self.auditing.closed(link, self.store.state, self.contributions.first_seen())
+            self.auditing.closed(link, self.store.state, seen)
         self.contributions.restart()
         await self.announce_head()
         await asyncio.to_thread(self.store.fold, link)

@@ -170,6 +170,22 @@ def test_a_full_round_fetches_no_more(tmp_path: Path) -> None:
         assert store.snapshot.accepted.keys() == {parts.ADA.public}
 
 
+def test_a_close_forgets_when_commits_were_seen(store: RunStore) -> None:
+    commit, blob = contribution(store, parts.ADA)
+    swarm = FakeSwarm(store.blobs, held={blob_hash(blob): blob}, announced=[commit])
+    session = session_of(store, swarm)
+    assert session.auditing is None, "as of a follower"
+
+    async def act() -> None:
+        await session.tick()
+        await until_idle(session)
+        await session.tick()
+
+    asyncio.run(act())
+    assert store.snapshot.round == 1
+    assert not session.contributions.first_seen()
+
+
 @dataclass
 class LyingSwarm(FakeSwarm):
     """Rejects a commit by Ben that copies the blob hash of Ada's and describes its pieces wrongly."""
