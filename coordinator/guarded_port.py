@@ -30,7 +30,8 @@ class GuardedPort:
     """Whether an admitted key called from an address group lately."""
     _places: Places = field(init=False)
     _groups: dict[int, str] = field(default_factory=dict)
-    """The address groups of clients, by the port from which their bytes reach gRPC."""
+    """The address groups of clients, by the port from which their bytes reach gRPC. Each remains until its
+    port is used again: gRPC answers calls whose connection has ended."""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _listener: socket.socket | None = None
     _server: asyncio.Server | None = None
@@ -112,7 +113,6 @@ class GuardedPort:
                 copy.cancel()
             await asyncio.gather(*copies, return_exceptions=True)
             back.transport.abort()
-            del self._groups[port]
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

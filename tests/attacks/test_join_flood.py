@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -22,6 +23,7 @@ from barnraise.v1 import coordinator_pb2 as pb
 from barnraise.v1 import coordinator_pb2_grpc as pb_grpc
 from coordinator.call_limits import LIMITS
 from coordinator.grpc_guard import CallGuard
+from coordinator.guarded_port import GuardedPort
 from coordinator.store.run_store import RunStore
 from peer.coordinator_client import connect
 from peer.unreachable import CoordinatorUnreachable, TooManyCalls
@@ -88,6 +90,36 @@ def test_many_new_keys_of_one_address_are_admitted_slowly(
             assert journaled(store) == burst
             known = keys[0]
             assert await joins(invite, [claim_of(known, "renewed")]) == {OK: 1}, "who was admitted renews"
+
+    asyncio.run(play())
+
+
+@pytest.mark.usefixtures("one_address")
+def test_a_call_counts_for_its_address_also_when_its_connection_has_ended() -> None:
+    """Clients that sent calls and left were not limited: gRPC began some of their calls later."""
+    ports: list[int] = []
+
+    async def play() -> None:
+        ended = asyncio.Event()
+
+        async def grpc_side(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            ports.append(writer.get_extra_info("peername")[1])
+            with suppress(OSError):
+                await reader.read()
+            writer.close()
+            ended.set()
+
+        server = await asyncio.start_server(grpc_side, "127.0.0.1", 0)
+        guarded = GuardedPort(LIMITS)
+        port = guarded.bind("127.0.0.1", 0)
+        await guarded.pass_to(server.sockets[0].getsockname()[1])
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"a call")
+        writer.close()
+        await asyncio.wait_for(ended.wait(), PATIENCE)
+        await guarded.stop()
+        server.close()
+        assert guarded.group_of(f"ipv4:127.0.0.1:{ports[0]}") == "192.0.2.1"
 
     asyncio.run(play())
 
