@@ -14,7 +14,7 @@ from barnraise.contract.spec import RunSpec
 from barnraise.contract.state import Array, TrainState
 from barnraise.models.trainable import initial_state
 from peer.training.trainer import Trainer
-from scripts.benchmarks.attacks.toys import BATCH, Batches, Sent
+from scripts.benchmarks.attacks.toys import BATCH, Batches, Trained
 from scripts.benchmarks.convergence.arms import FULL
 from scripts.benchmarks.convergence.workload import (
     CPU,
@@ -38,9 +38,9 @@ class LlamaLearner:
     def step(self, samples: Sequence[Sample]) -> None:
         self.trainer.step(samples)
 
-    def take(self, state: TrainState) -> Sent:
+    def take(self, state: TrainState) -> Trained:
         update = self.trainer.take_update(state)
-        return Sent(update.tensors, update.tokens)
+        return Trained(update.tensors, update.tokens)
 
     def losses(self, samples: Sequence[Sample]) -> Array:
         return np.array([self.trainer.evaluate([sample]).loss for sample in samples], np.float32)

@@ -23,7 +23,7 @@ BATCH = 8
 
 
 @dataclass(frozen=True)
-class Sent:
+class Trained:
     """What a peer trained."""
 
     tensors: Tensors
@@ -41,7 +41,7 @@ class Learner(Protocol):
         """One inner step."""
         ...
 
-    def take(self, state: TrainState) -> Sent:
+    def take(self, state: TrainState) -> Trained:
         """The update since `state`, which a fold subtracts from it."""
         ...
 
@@ -89,8 +89,10 @@ class BigramLearner:
         for name, gradient in self._gradients(before, after).items():
             self._move(name, gradient)
 
-    def take(self, state: TrainState) -> Sent:
-        found = Sent({name: state.params[name] - array for name, array in self._params.items()}, self._tokens)
+    def take(self, state: TrainState) -> Trained:
+        found = Trained(
+            {name: state.params[name] - array for name, array in self._params.items()}, self._tokens
+        )
         self._tokens = 0
         return found
 
@@ -137,7 +139,7 @@ def _pairs(samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Bigram:
-    """A model of 12,000 values: a cell takes seconds."""
+    """A model of 12,500 values: a cell takes seconds."""
 
     width: int = 24
 

@@ -142,13 +142,12 @@ FLOODS: Mapping[str, Flood] = {
 async def run(invite: str, flood: Flood, folder: Path) -> None:
     """Attack until killed."""
     daemon.MAX_MESSAGE_BYTES = 2**22
-    keys = [*map(key_number, range(flood.keys))]
-    async with connect(parse_invite(invite)) as api:
+    keys, parsed = list(map(key_number, range(flood.keys))), parse_invite(invite)
+    async with connect(parsed) as api:
         head = (await api.head()).value
         members = keys if flood.members else []
         admissions = {PublicKey(key.public): await _admission(api, key) for key in members}
-    signer = PublicKey(parse_invite(invite).key)
-    target = Target(signer, head, admissions)
+    target = Target(PublicKey(parsed.key), head, admissions)
     async with attackers(folder, head.bootstrap[:1], keys) as found:
         print("attacks", flush=True)
         acts = [(each, turn) for each in found for turn in range(flood.at_once)]

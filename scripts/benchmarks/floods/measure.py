@@ -84,6 +84,8 @@ async def _observe(invite: str, programs: Sequence[Program], seconds: float) -> 
                 if not changes or changes[-1][1] != round:
                     changes.append((time.monotonic(), round))
             await asyncio.sleep(POLL_SECONDS)
+    if not changes:  # no answer at all
+        return Window(0.0, memory)
     (first, low), (last, high) = changes[0], changes[-1]
     return Window(60 * (high - low) / max(last - first, seconds / 2), memory)
 
@@ -112,7 +114,7 @@ def _start(stage: Stage) -> tuple[str, list[Program]]:
     ]
     programs = [stage.running[0], volunteers[0]]
     deadline = time.monotonic() + 200
-    while "2 contributions" not in programs[0].log.read_text():
+    while f"{VOLUNTEERS} contributions" not in programs[0].log.read_text():
         if time.monotonic() > deadline:
             raise DemoFailed(f"no round closed:\n{programs[0].log.read_text()[-2000:]}")
         time.sleep(1)
