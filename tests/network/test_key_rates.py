@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,6 +45,19 @@ def test_strangers_share_a_rate_and_others_do_not_feel_it() -> None:
     assert counted(strangers) == (10, 90, 0), "a key without an admission is free"
     assert limits.take(ADA, Access.ADMITTED, 0.0) is Verdict.ALLOWED
     assert counted([limits.take(key("closer"), Access.RUN, 0.0) for _ in range(999)]) == (999, 0, 0)
+
+
+def test_a_flood_of_new_keys_leaves_other_strangers_their_share() -> None:
+    limits, draw, seconds = rates(), random.Random(0), 400
+    flood = [(draw.uniform(0, seconds), f"new {number}") for number in range(10 * seconds)]
+    joiner = [(draw.uniform(0, seconds), "joiner") for _ in range(seconds // 2)]
+    allowed = [
+        name
+        for at, name in sorted(flood + joiner)
+        if limits.take(key(name), Access.STRANGER, at) is Verdict.ALLOWED
+    ]
+    assert allowed.count("joiner") > 20
+    assert len(allowed) <= 10 + 2 * seconds
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(0, 5), st.floats(0, 4)), max_size=200))

@@ -1,7 +1,7 @@
 """How often a key may do something with a node. Pure: times are arguments.
 
 Each key has a token bucket, and strangers share one more: keys without an admission are free, so a rate for
-each of them bounds nothing.
+each of them bounds nothing. Under a flood each of them is served in proportion to what it asks.
 """
 
 from __future__ import annotations
@@ -41,11 +41,23 @@ class _Bucket:
 
     def take(self, amount: float, now: float) -> Verdict:
         """What is refused counts too, so that only a pause helps."""
-        full = min(self._rate.burst, self._level + self._rate.per_second * max(0.0, now - self._at))
-        self._at, self._level = now, max(full - amount, -self._rate.burst)
+        self._fill(now)
+        self._level = max(self._level - amount, -self._rate.burst)
         if self._level >= 0:
             return Verdict.ALLOWED
         return Verdict.FLOODS if self._level <= -self._rate.burst else Verdict.REFUSED
+
+    def share(self, amount: float, now: float) -> Verdict:
+        """What is refused does not count: no pause of one key would help another."""
+        self._fill(now)
+        if self._level < amount:
+            return Verdict.REFUSED
+        self._level -= amount
+        return Verdict.ALLOWED
+
+    def _fill(self, now: float) -> None:
+        full = self._level + self._rate.per_second * max(0.0, now - self._at)
+        self._at, self._level = now, min(self._rate.burst, full)
 
 
 class KeyRates:
@@ -67,8 +79,7 @@ class KeyRates:
             return verdict
         if self._all_strangers is None:
             self._all_strangers = _Bucket(self._strangers, now)
-        shared = self._all_strangers.take(amount, now)
-        return Verdict.ALLOWED if shared is Verdict.ALLOWED else Verdict.REFUSED
+        return self._all_strangers.share(amount, now)
 
     def _bucket(self, key: PublicKey, rate: Rate, now: float) -> _Bucket:
         bucket = self._buckets.pop(key, None) or _Bucket(rate, now)
