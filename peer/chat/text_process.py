@@ -126,7 +126,7 @@ class TextProcess:
         line = self._process.stdout.readline()
         done.set()
         watcher.join()
-        if not line:
+        if not line.endswith(b"\n"):  # it ended, maybe within a reply
             self._failed(self._ended_for or "it ended")
         found: Mapping[str, Any] = json.loads(line)
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,6 +65,16 @@ def backtracking(folder: Path) -> None:
         ]
     )
     tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def test_a_reply_that_is_cut_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process is ended where it takes too much, also while it writes a reply."""
+    program = tmp_path / "cut"
+    program.write_text("#!/bin/sh\nprintf '{\"template\": tr'\n", encoding="utf-8")
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with process(tmp_path) as running, pytest.raises(TextFailed):
+        running.wait()
 
 
 FURTHER = pytest.mark.full("further attacks on the same limits, each with a process that loads transformers")
