@@ -55,6 +55,19 @@ def manifest(*names: str, run: str = RUN) -> Manifest:
     )
 
 
+@pytest.mark.parametrize("void", [(), ((1, 1),), ((0, 2), (3, 4))])
+def test_void_rounds_are_over_and_in_order(void: tuple[tuple[int, int], ...]) -> None:
+    data = manifest("a").model_copy(update={"void": void}).model_dump_json()
+    assert Manifest.model_validate_json(data).void == void
+
+
+@pytest.mark.parametrize("void", [((2, 1),), ((0, 2), (2, 4)), ((3, 4), (0, 1)), ((1, 5),), ((6, 8),)])
+def test_other_void_rounds_are_refused(void: tuple[tuple[int, int], ...]) -> None:
+    data = manifest("a").model_copy(update={"void": void}).model_dump_json()
+    with pytest.raises(ValidationError):
+        Manifest.model_validate_json(data)
+
+
 @pytest.mark.parametrize("name", GOOD)
 def test_plain_names_are_accepted(name: str) -> None:
     assert entry(name).name == name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from barnraise.core.ids import RUN_PATTERN
 
@@ -39,7 +39,20 @@ Kind = Annotated[str, Field(pattern=r"^[a-z]{1,20}$")]
 Range = tuple[RoundNumber, RoundNumber]
 """The first and the last round of several."""
 MAX_VOID = 256
-Void = Annotated[tuple[Range, ...], Field(max_length=MAX_VOID, exclude_if=lambda ranges: not ranges)]
+
+
+def _disjoint(ranges: tuple[Range, ...]) -> tuple[Range, ...]:
+    ends = [end for first, last in ranges for end in (first, last + 1)]
+    if any(ends[place] >= ends[place + 1] for place in range(0, len(ends), 2)) or ends != sorted(ends):
+        raise ValueError("void rounds are not sorted and disjoint")
+    return ranges
+
+
+Void = Annotated[
+    tuple[Range, ...],
+    Field(max_length=MAX_VOID, exclude_if=lambda ranges: not ranges),
+    AfterValidator(_disjoint),
+]
 """Rounds whose contributions are void, by rollbacks: sorted and disjoint."""
 Release = Annotated[str, Field(pattern=r"^[0-9]{1,4}(\.[0-9]{1,4}){0,3}$")]
 """A version of Barnraise, such as 0.1.0."""

@@ -97,6 +97,12 @@ class Manifest(Signable):
             raise ValueError("an epoch of a run key that it does not name")
         return self
 
+    @model_validator(mode="after")
+    def _void_before(self) -> Manifest:
+        if self.void and self.void[-1][1] >= self.round:
+            raise ValueError("rounds are void that are not over")
+        return self
+
     @field_validator("files")
     @classmethod
     def _distinct(cls, files: tuple[FileEntry, ...]) -> tuple[FileEntry, ...]:
