@@ -59,7 +59,7 @@ class ClosedRound:
 
 def standings_of(run: RunState, keys: tuple[PublicKey, ...]) -> dict[PublicKey, Standing]:
     """What the log says of each key."""
-    return {key: run.position.standings.of(key, run.spec.trust) for key in keys}
+    return {key: run.standing(key) for key in keys}
 
 
 def prepare(

@@ -67,7 +67,7 @@ def credits(shares: Mapping[PublicKey, Share], claims: Mapping[PublicKey, JoinCl
 
 def _earned(run: RunState, shares: Mapping[PublicKey, Share]) -> dict[PublicKey, Share]:
     """The shares of keys that are trusted, or whose work audits have counted, and that did no harm."""
-    found = {key: run.position.standings.of(key, run.spec.trust) for key in shares}
+    found = {key: run.standing(key) for key in shares}
     counted = {key for key, each in found.items() if each.level == "trusted" or each.work > 0}
     harmful = {key for key, each in found.items() if each.level in ("suspended", "banned")}
     return {key: share for key, share in shares.items() if key in counted - harmful}

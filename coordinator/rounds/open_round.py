@@ -83,9 +83,7 @@ class OpenRound:
             now=now,
             window=run.window,
             accepted=accepted,
-            weightless=frozenset(
-                owner for owner in accepted if not run.position.standings.of(owner, run.spec.trust).has_weight
-            ),
+            weightless=frozenset(owner for owner in accepted if not run.standing(owner).has_weight),
             pending=pending,
             expected=with_place(attendance.expected),
             late=with_place(attendance.late),

@@ -73,7 +73,7 @@ def peers_of(run: RunState, present: Mapping[PublicKey, Presence], now: Millis) 
 
 
 def _row(key: PublicKey, run: RunState, share: Share, beat: Presence | None) -> PeerRow:
-    standing, change = run.position.standings.of(key, run.spec.trust), run.changes.get(key)
+    standing, change = run.standing(key), run.changes.get(key)
     return PeerRow(
         key=key,
         name=public_name(run.claims.get(key)),

@@ -79,7 +79,7 @@ class Places:
         return is_trusted(key, self.run)
 
     def _work(self, key: PublicKey) -> int:
-        return self.run.position.standings.of(key, self.run.spec.trust).work
+        return self.run.standing(key).work
 
 
 def places(run: RunState, present: Iterable[PublicKey], pending: Collection[PublicKey] = ()) -> Places:
@@ -90,7 +90,7 @@ def places(run: RunState, present: Iterable[PublicKey], pending: Collection[Publ
 
 def is_trusted(key: PublicKey, run: RunState) -> bool:
     """Whether the log, or the spec, trusts a key."""
-    return run.position.standings.of(key, run.spec.trust).level == "trusted"
+    return run.standing(key).level == "trusted"
 
 
 def places_on_probation(trust: TrustSpec, contributions: int) -> int:

@@ -30,6 +30,7 @@ from barnraise.contract.records import Commit, Evaluation, Head, JoinClaim, blob
 from barnraise.contract.rounds import Window, seconds_between
 from barnraise.contract.run_keys import Signers, generation_of
 from barnraise.contract.spec import RunSpec
+from barnraise.contract.standing import Standing
 from barnraise.contract.tip import Position, Tip, first_position, genesis_tip
 from barnraise.core.ids import BlobHash, Millis, PublicKey, Round, blob_hash
 from barnraise.core.signed import Signed
@@ -154,6 +155,10 @@ class RunState:
     def round(self) -> Round:
         """The open round."""
         return self.position.round
+
+    def standing(self, key: PublicKey) -> Standing:
+        """What the log, or the spec, says of a key."""
+        return self.position.standings.of(key, self.spec.trust)
 
     @property
     def may_be_amended(self) -> bool:
