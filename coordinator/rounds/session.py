@@ -244,8 +244,7 @@ class Session:
         shared = self.joint if self.joint is not None and self.joint.is_shared else None
         if self.amending is None or (shared is not None and not shared.may_propose):
             return
-        entry = self.amending.entry(now)
-        if entry is None:
+        if (entry := self.amending.entry(now)) is None:
             return
         if shared is not None:
             shared.propose_amendment(entry)
