@@ -52,12 +52,20 @@ async def prefer(p2p: P2P, peer: PublicKey, weight: int) -> None:
 
 
 async def connected(p2p: P2P) -> list[tuple[PublicKey | None, list[str]]]:
-    """The peers that are connected, and the addresses of their connections. None: of another kind of key."""
+    """The peers that are connected, and the addresses of their connections. None: of another kind of key.
+
+    An address of a transport that hivemind cannot name, which a peer may choose, is left out.
+    """
     answer = await _ask(p2p, p2pd_pb2.Request(type=p2pd_pb2.Request.LIST_PEERS))
     raise_if_failed(answer)
-    return [
-        (key_of(found.id), [str(Multiaddr(address)) for address in found.addrs]) for found in answer.peers
-    ]
+    return [(key_of(found.id), [*filter(None, map(_spelled, found.addrs))]) for found in answer.peers]
+
+
+def _spelled(address: bytes) -> str | None:
+    try:
+        return str(Multiaddr(address))
+    except ValueError:
+        return None
 
 
 async def open_stream(p2p: P2P, peer: PublicKey, protocol: str) -> Stream:
