@@ -41,6 +41,14 @@ def test_only_this_user_enters_the_folder_and_nobody_guesses_its_name() -> None:
     assert socket_folder() != first
 
 
+def test_a_link_in_place_of_the_folder_is_not_used(tmp_path: Path) -> None:
+    first = socket_folder()
+    shutil.rmtree(first)
+    first.symlink_to(tmp_path)
+    assert socket_folder() != first
+    assert socket_folder().is_dir()
+
+
 def test_a_socket_path_is_short_enough_for_every_system() -> None:
     assert len(str(socket_folder() / "p2pclient-0123456789abcdefghijklmnopqrstuv.sock")) < 104
 

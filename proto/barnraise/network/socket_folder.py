@@ -20,9 +20,9 @@ PREFIX = "barnraise-"
 
 
 def socket_folder() -> Path:
-    """This program's, made at the first call, and again where it was removed."""
+    """This program's, made at the first call, and again where it was removed or another user has its name."""
     folder = _made(os.getpid())
-    if not folder.is_dir():
+    if not _is_own_folder(folder):
         _made.cache_clear()
         folder = _made(os.getpid())
     return folder
