@@ -26,6 +26,8 @@ from tests.support.coordinators import opened_store, served, session_of
 
 FEW = replace(LIMITS, connections=20, reserved_connections=4)
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+CLIENT_HELLO = b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc"
+"""The beginning of a TLS handshake whose first message has 16 KiB."""
 
 
 @pytest.fixture
@@ -145,16 +147,20 @@ def test_a_stream_of_the_health_service_has_an_end(store: RunStore) -> None:
 
 
 def test_a_connection_has_an_end(store: RunStore) -> None:
-    brief = replace(LIMITS, connection_seconds=1.0, first_bytes_seconds=1.0)
+    """Also where its handshake goes on, a byte at a time."""
+    brief = replace(LIMITS, connection_seconds=1.0, first_bytes_seconds=60.0, handshake_seconds=60.0)
+
+    async def trickle(connection: Connection) -> None:
+        _, writer = connection
+        writer.write(CLIENT_HELLO)
+        while not await is_closed(connection):
+            writer.write(b"\0")
 
     async def play() -> None:
         async with served(session_of(store), limits=brief) as invite:
-            ((reader, writer),) = await opened(invite, 1)
-            with suppress(OSError):
-                while not reader.at_eof():
-                    writer.write(b"\x16")
-                    await writer.drain()
-                    await asyncio.wait({asyncio.ensure_future(reader.read(1))}, timeout=0.05)
+            (connection,) = await opened(invite, 1)
+            await asyncio.wait_for(trickle(connection), 20)
+            await end([connection])
             assert await joins(invite)
 
     asyncio.run(play())
