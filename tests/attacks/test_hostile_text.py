@@ -11,6 +11,7 @@ import json
 import logging
 import re
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -163,16 +164,13 @@ def foreign(written: str) -> list[str]:
 
 @given(hostile_texts)
 def test_displays_without_a_terminal_show_lines_of_text(text: str) -> None:
-    written: list[str] = []
-
-    def write(line: str) -> None:
-        written.append(one_line(line))  # what `say_line` and the log do
-
-    lines = FetchLines(write)
-    lines.file(text, 10, 5)
-    lines.done(text)
-    lines.say(text)
-    assert acting("".join(written)) == []
+    with redirect_stdout(io.StringIO()) as written:
+        lines = FetchLines(say_line)
+        lines.file(text, 10, 5)
+        lines.done(text)
+        lines.say(text)
+    assert acting(written.getvalue(), allowed="\n") == []
+    assert written.getvalue().count("\n") == 3
 
 
 def test_a_volunteer_s_line_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +13,6 @@ import pytest
 from barnraise.contract.records import JoinClaim
 from barnraise.contract.spec import RunSpec
 from barnraise.core.errors import StateError
-from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, PublicKey
 from barnraise.core.signed import sign
 from barnraise.runtime import files
@@ -25,7 +25,7 @@ from coordinator.store.row_reader import find_charter
 from coordinator.store.run_store import RunStore
 from tests.crash.recorded_disk import DATABASE, RecordedDisk, forget_flushes
 from tests.support import parts
-from tests.support.coordinators import contribution, show
+from tests.support.coordinators import contribution, fold_round, show
 from tests.support.parts import ADA, BEN
 
 
@@ -104,87 +104,72 @@ def run_spec() -> RunSpec:
     return spec.model_copy(update={"checkpoint": checkpoint})
 
 
-def serve(disk: RecordedDisk, promises: Promises, base: Path) -> None:
-    """Two rounds of a run with checkpoints, snapshots, retention and an archive."""
+@contextmanager
+def begun(disk: RecordedDisk, promises: Promises, base: Path, spec: RunSpec) -> Iterator[RunStore]:
+    """A run that begins on this disk."""
     folder = disk.root
     with owned_folder(folder, "coordinator"):
         promises.key = load_identity(folder / AUTHORITY_KEY).public
         journal = RecordedJournal(folder / DATABASE)
         journal.disk = disk
         disk.committed()
-        try:
-            charter = parts.charter(run_spec(), parts.state())
+        with closing(journal):
+            charter = parts.charter(spec, parts.state())
             store = RunStore.begin(parts.AUTHORITY, charter, parts.state(), base, folder, journal, parts.NOW)
             promises.chartered = True
-            promises.checkpoints = {0}
-            claim = JoinClaim(
-                run=parts.RUN,
-                owner=ADA.public,
-                instance=parts.INSTANCE,
-                name="ada",
-                credit=True,
-                at=parts.NOW,
-            )
-            store.admit(sign(ADA, claim), parts.NOW)
-            promises.claims = {ADA.public}
-            show(store)
-            for round in (1, 2):
-                for owner in (ADA, BEN):
-                    commit, blob = contribution(store, owner, round)
-                    store.blobs.partial(BlobHash(commit.value.blob)).write_bytes(blob)  # a download
-                    store.blobs.accept(BlobHash(commit.value.blob))
-                    store.accept(commit, parts.NOW)
-                    promises.accepted.add(owner.public)
-                link = store.close("all contributed", parts.NOW)
-                promises.accepted = set()
-                promises.closes.append(link.hash)
-                store.fold(link)
-                store.save(parts.NOW)
-                promises.checkpoints = set()  # older ones are dropped while the next is written
-                store.write_checkpoint(parts.NOW)
-                promises.checkpoints = {round}
-                show(store, loss=2.0 - round / 2)
-            assert journal.pruned.rows > 0
-        finally:
-            journal.close()
+            yield store
+
+
+def serve(disk: RecordedDisk, promises: Promises, base: Path) -> None:
+    """Two rounds of a run with checkpoints, snapshots, retention and an archive."""
+    with begun(disk, promises, base, run_spec()) as store:
+        promises.checkpoints = {0}
+        claim = JoinClaim(
+            run=parts.RUN,
+            owner=ADA.public,
+            instance=parts.INSTANCE,
+            name="ada",
+            credit=True,
+            at=parts.NOW,
+        )
+        store.admit(sign(ADA, claim), parts.NOW)
+        promises.claims = {ADA.public}
+        show(store)
+        for round in (1, 2):
+            for owner in (ADA, BEN):
+                commit, blob = contribution(store, owner, round)
+                store.blobs.partial(BlobHash(commit.value.blob)).write_bytes(blob)  # a download
+                store.blobs.accept(BlobHash(commit.value.blob))
+                store.accept(commit, parts.NOW)
+                promises.accepted.add(owner.public)
+            link = store.close("all contributed", parts.NOW)
+            promises.accepted = set()
+            promises.closes.append(link.hash)
+            store.fold(link)
+            store.save(parts.NOW)
+            promises.checkpoints = set()  # older ones are dropped while the next is written
+            store.write_checkpoint(parts.NOW)
+            promises.checkpoints = {round}
+            show(store, loss=2.0 - round / 2)
+        assert store.journal.pruned.rows > 0
 
 
 def roll_back(disk: RecordedDisk, promises: Promises, base: Path) -> None:
     """Two rounds of a run, which goes back to the first state, and one more round."""
-    folder = disk.root
-    with owned_folder(folder, "coordinator"):
-        promises.key = load_identity(folder / AUTHORITY_KEY).public
-        journal = RecordedJournal(folder / DATABASE)
-        journal.disk = disk
-        disk.committed()
-        try:
-            charter = parts.charter(parts.run_spec(), parts.state())
-            store = RunStore.begin(parts.AUTHORITY, charter, parts.state(), base, folder, journal, parts.NOW)
-            promises.chartered = True
-            for seed in (1, 2):
-                promises.closes.append(fold_round(store, ADA, seed))
-            store.write_checkpoint(parts.NOW)
-            show(store, loss=1.0)
-            entry = rollback_to(0, (), "noise", store.snapshot, store.blobs.get, parts.NOW)
-            store.amend(entry, parts.NOW)
-            promises.closes.append(entry.name)
-            promises.void = ((0, 2),)
-            store.rebuild()
-            store.write_checkpoint(parts.NOW)
-            promises.checkpoints = {0, 3}
-            show(store, loss=2.0)
-            promises.closes.append(fold_round(store, BEN, 3))
-        finally:
-            journal.close()
-
-
-def fold_round(store: RunStore, owner: Identity, seed: int) -> BlobHash:
-    commit, blob = contribution(store, owner, seed)
-    store.blobs.put(blob)
-    store.accept(commit, parts.NOW)
-    link = store.close("all contributed", parts.NOW)
-    store.fold(link)
-    return link.hash
+    with begun(disk, promises, base, parts.run_spec()) as store:
+        for _ in range(2):
+            promises.closes.append(fold_round(store, ADA).hash)
+        store.write_checkpoint(parts.NOW)
+        show(store, loss=1.0)
+        entry = rollback_to(0, (), "noise", store.snapshot, store.blobs.get, parts.NOW)
+        store.amend(entry, parts.NOW)
+        promises.closes.append(entry.name)
+        promises.void = ((0, 2),)
+        store.rebuild()
+        store.write_checkpoint(parts.NOW)
+        promises.checkpoints = {0, 3}
+        show(store, loss=2.0)
+        promises.closes.append(fold_round(store, BEN).hash)
 
 
 def cut(
