@@ -11,7 +11,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from barnraise.runtime.child_process import NICENESS
 from barnraise.runtime.memory import available_memory
 
 COPIES = 2
-"""Of the model in fp32: its parameters, and the state of the round or a decoded contribution."""
+"""Of the model in fp32: the contributions' sum and one of them, then the model and the state of the round."""
 NANO = 10**9
 
 Tensors = dict[str, Array]
@@ -56,12 +56,11 @@ def main() -> None:
 
 def audit(job: AuditJob) -> AuditReply:
     """Compare all contributions, and try those that are audited."""
-    state = load_file(job.state)
-    layout = Layout.of(state)
+    layout = Layout.of(load_file(job.state))
     directions = Directions(job, layout)
     found = directions.findings()
     wanted = [place for place, each in enumerate(job.contributions) if each.audited]
-    tried = dict(zip(wanted, _tried(job, state, layout, wanted), strict=True))
+    tried = dict(zip(wanted, _tried(job, layout, directions.norms, wanted), strict=True))
     results = [
         Measured(
             key=each.key,
@@ -145,15 +144,21 @@ def _sketches(file: Path, length: int, round: int) -> tuple[Sketches, npt.NDArra
 
 def decoded(each: Tried, spec: RunSpec, layout: Layout) -> Tensors:
     """A contribution's values."""
-    decoder = Decoder(Path(each.path).read_bytes(), spec.codec, layout)
+    decoder = _decoder(each, spec, layout)
     return {name: decoder.tensor(name) for name, _ in layout}
+
+
+def _decoder(each: Tried, spec: RunSpec, layout: Layout) -> Decoder:
+    return Decoder(Path(each.path).read_bytes(), spec.codec, layout)
 
 
 def _dot(one: Mapping[str, Array], other: Mapping[str, Array]) -> float:
     return math.fsum(float(np.vdot(one[name].astype(np.float64), other[name])) for name in one)
 
 
-def _tried(job: AuditJob, state: Tensors, layout: Layout, wanted: Sequence[int]) -> Iterator[tuple[int, int]]:
+def _tried(
+    job: AuditJob, layout: Layout, norms: Sequence[float], wanted: Sequence[int]
+) -> Iterator[tuple[int, int]]:
     """Change of the loss and its standard error by each wanted contribution, in nanonats a token."""
     if not wanted:
         return
@@ -161,21 +166,21 @@ def _tried(job: AuditJob, state: Tensors, layout: Layout, wanted: Sequence[int])
         model = attach(load(Path(job.base), torch.float32, job.spec.model.attention), job.spec.train.target)
     model.eval()
     params = dict(trainable_parameters(model))
-    samples = list(_samples(job))
-    _set(params, state)
+    samples, state = list(_samples(job)), load_file(job.state)
+    _set(params, state.items())
     before = _losses(model, samples)
     for place in wanted:
-        update = decoded(job.contributions[place], job.spec, layout)
-        share = np.float32(step_size(job.spec, update, layout) * STEP_SHARE)
-        _set(params, {name: state[name] - share * array for name, array in update.items()})
+        decoder = _decoder(job.contributions[place], job.spec, layout)
+        share = np.float32(step_size(job.spec, norms[place], layout) * STEP_SHARE)
+        _set(params, ((name, state[name] - share * decoder.tensor(name)) for name, _ in layout))
         yield summary(_losses(model, samples) - before)
 
 
-def step_size(spec: RunSpec, update: Tensors, layout: Layout) -> float:
+def step_size(spec: RunSpec, norm: float, layout: Layout) -> float:
     """What a step of the outer optimizer multiplies an update by. AdamW's steps have a size of their own."""
     if not isinstance(spec.outer, AdamW):
         return spec.outer.lr
-    return spec.outer.lr * math.sqrt(layout.parameters / (_dot(update, update) or 1))
+    return spec.outer.lr * math.sqrt(layout.parameters) / (norm or 1)
 
 
 def summary(differences: npt.NDArray[np.float64]) -> tuple[int, int]:
@@ -189,10 +194,10 @@ def summary(differences: npt.NDArray[np.float64]) -> tuple[int, int]:
     return change, min(MOST, round(NANO * error))
 
 
-def _set(params: Mapping[str, torch.nn.Parameter], values: Mapping[str, Array]) -> None:
+def _set(params: Mapping[str, torch.nn.Parameter], values: Iterable[tuple[str, Array]]) -> None:
     with torch.no_grad():
-        for name, parameter in params.items():
-            parameter.copy_(torch.from_numpy(np.ascontiguousarray(values[name])))
+        for name, array in values:
+            params[name].copy_(torch.from_numpy(np.ascontiguousarray(array)))
 
 
 def _samples(job: AuditJob) -> Iterator[Sample]:

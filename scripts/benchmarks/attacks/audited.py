@@ -79,19 +79,19 @@ class Audited(Caps):
         self._auditor.load(state)
         usual = self._auditor.losses(samples)
         for place, each in enumerate(sent):
-            change, error = self._tried(state, each, samples, usual) if each.key in chosen else (0, 0)
+            norm = directions.norms[place]
+            change, error = self._tried(state, each, norm, samples, usual) if each.key in chosen else (0, 0)
             yield AuditResult(
                 key=each.key, blob=blob_hash(each.blob), finding=found[place], audited=each.key in chosen,
-                change=change, error=error, norm=directions.norms[place],
+                change=change, error=error, norm=norm,
                 cosine=round(MILLION * directions.cosine(place)),
             )  # fmt: skip
 
     def _tried(
-        self, state: TrainState, sent: Sent, samples: Sequence[Sample], usual: np.ndarray
+        self, state: TrainState, sent: Sent, norm: float, samples: Sequence[Sample], usual: np.ndarray
     ) -> tuple[int, int]:
-        update = {name: sent.decoder.tensor(name) for name, _ in state.layout}
-        share = np.float32(step_size(self._spec, update, state.layout) * STEP_SHARE)
-        params = {name: state.params[name] - share * array for name, array in update.items()}
+        share = np.float32(step_size(self._spec, norm, state.layout) * STEP_SHARE)
+        params = {name: array - share * sent.decoder.tensor(name) for name, array in state.params.items()}
         self._auditor.load(replace(state, params=params))
         return summary((self._auditor.losses(samples) - usual).astype(np.float64))
 
