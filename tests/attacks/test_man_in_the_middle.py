@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -42,34 +42,52 @@ class Middle:
     flip: int | None = None
     """The byte of the coordinator's that is changed."""
     seen: bytearray = field(default_factory=bytearray)
-    port: int = 0
+    passing: set[asyncio.Task[None]] = field(default_factory=set)
+    """One for each connection that is open."""
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[Endpoint]:
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
         async with server:
-            yield Endpoint("127.0.0.1", self.port)
+            yield Endpoint("127.0.0.1", server.sockets[0].getsockname()[1])
+        for task in self.passing:
+            task.cancel()
+        await asyncio.gather(*self.passing, return_exceptions=True)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection(self.target.host, self.target.port)
-        await asyncio.gather(self._pass(reader, back, None), self._pass(there, writer, self.flip))
+    def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._connect(reader, writer))
+        self.passing.add(task)
+        task.add_done_callback(self.passing.discard)
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with closing(writer):
+            there, back = await asyncio.open_connection(self.target.host, self.target.port)
+            async with closing(back):
+                await asyncio.gather(self._pass(reader, back, None), self._pass(there, writer, self.flip))
 
     async def _pass(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flip: int | None
     ) -> None:
         passed = 0
-        while data := bytearray(await reader.read(65_536)):
-            if flip is not None and passed <= flip < passed + len(data):
-                data[flip - passed] ^= 1
-            passed += len(data)
-            self.seen += data
-            try:
+        with suppress(OSError):
+            while data := bytearray(await reader.read(65_536)):
+                if flip is not None and passed <= flip < passed + len(data):
+                    data[flip - passed] ^= 1
+                passed += len(data)
+                self.seen += data
                 writer.write(data)
                 await writer.drain()
-            except OSError:
-                break
         writer.close()
+
+
+@asynccontextmanager
+async def closing(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
 
 
 async def join(invite: Invite, keys: KeysInForce | None = None) -> Joined:
