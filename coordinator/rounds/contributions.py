@@ -20,7 +20,7 @@ from coordinator.reasons.rounds import InvalidBlob, RefusalReason
 from coordinator.rounds.commit_check import Fits, Misfit, check_commit
 from coordinator.rounds.intake import Intake
 from coordinator.rounds.membership import Membership
-from coordinator.rounds.places import Places, places
+from coordinator.rounds.places import places
 from coordinator.store.named_blobs import named_by_run
 from coordinator.store.run_store import RunStore
 from coordinator.timing import Timing
@@ -66,10 +66,11 @@ class Contributions:
         for commit in open_to.order(announced):
             owner = commit.signer
             left_out = owner in self.faults or owner in run.accepted or run.position.standings.bans(owner)
-            if left_out or not self.intake.wants(commit):
+            if left_out or not self.intake.wants(commit) or not open_to.has(owner):
                 continue
             with self.faults.contain("a commit", owner):
-                self._check(commit, replace(open_to, pending=self.pending), members, now)
+                self._check(commit, members, now)
+            open_to = replace(open_to, pending=self.pending)
 
     def raise_failures(self) -> None:
         """Raise the errors of ended fetches that their contribution does not cause: DiskFull, StateError."""
@@ -95,9 +96,7 @@ class Contributions:
         """Until every fetch that is running now has ended."""
         await asyncio.gather(*self._fetches, return_exceptions=True)
 
-    def _check(self, commit: Signed[Commit], open_to: Places, members: Membership, now: Millis) -> None:
-        if not open_to.has(commit.signer):
-            return
+    def _check(self, commit: Signed[Commit], members: Membership, now: Millis) -> None:
         run, sizes = self.store.snapshot, self.store.blob_sizes
         length = run.spec.data.sequence_length
         match check_commit(commit.value, run.window, now, run.tip.state, sizes, length):
