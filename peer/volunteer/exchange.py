@@ -82,7 +82,7 @@ class Exchange:
             follower.charter,
             self.swarm,
             follower.blobs,
-            lambda: follower.tip.position.successors,
+            lambda: follower.position.successors,
             self._learn_proof,
         )
 
@@ -251,10 +251,10 @@ class Exchange:
                 await asyncio.to_thread(self.store.settle, follower.layout, None)
                 await self._take_checkpoint(head)
         self.timer.folded(self.awake())
-        rolled_back = not follower.tip.position.folds(before)
+        rolled_back = not follower.position.folds(before)
         if rolled_back:
             log.warning("the run was rolled back: what we trained for round %d is dropped", before)
-            await asyncio.to_thread(self.store.drop_void, follower.tip.position.folds)
+            await asyncio.to_thread(self.store.drop_void, follower.position.folds)
         await self.save(fresh=rolled_back)
 
     async def _continue(self, head: Head, steps: Sequence[Step], from_checkpoint: bool) -> None:
@@ -279,19 +279,20 @@ class Exchange:
             await self._pass(walked.steps, head)
 
     async def _pass(self, steps: Sequence[Step], head: Head) -> None:
-        end = place_after(self.follower.tip.position, steps)
+        follower = self.follower
+        end = place_after(follower.position, steps)
         for step in steps:
             if not end.has_effect(step.entry):
-                self.follower.skip(step)
+                follower.skip(step)
             elif isinstance(step, Link):
-                standings = self.follower.tip.position.standings
-                await self.follower.fold(step)
+                standings = follower.position.standings
+                await follower.fold(step)
                 self.weight = self._own_weight(step, standings) or self.weight
                 checkpoint = Round(head.checkpoint_round)
                 self.store.folded(step, checkpoint)
                 self.retention.folded(step, checkpoint)
             else:
-                self.follower.amend(step)
+                follower.amend(step)
                 check_not_banned(step.entry, self.store.identity.public)
 
     def _own_weight(self, link: Link, standings: Standings) -> OwnWeight | None:
@@ -320,7 +321,7 @@ class Exchange:
         if self.proofs.newest(vote.epoch) is not None:
             return
         path = self.proofs.keep(proof)
-        if vote.epoch >= self.follower.tip.epoch:
+        if vote.epoch >= self.follower.position.epoch:
             log.error(
                 "the run's key signed two histories at round %d: following neither. The proof is %s",
                 vote.round, path,

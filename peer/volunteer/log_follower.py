@@ -76,13 +76,18 @@ class LogFollower:
         self.tip = tip
 
     @property
+    def position(self) -> Position:
+        """The tip's."""
+        return self.tip.position
+
+    @property
     def _at_work(self) -> Position:
-        return self.tip.position if self.keys is None else self.keys.at_work
+        return self.position if self.keys is None else self.keys.at_work
 
     @property
     def place(self) -> Place:
         """Where the follower is in the log."""
-        return Place(self.tip.position, self.passed)
+        return Place(self.position, self.passed)
 
     @property
     def newest(self) -> Certified | None:
@@ -139,9 +144,8 @@ class LogFollower:
             async with gate:
                 await self.fetch_contribution(commit)
 
-        check_close(
-            link.close, link.commits, self.tip.position.standings, self.charter.spec, self._blob_sizes
-        )
+        standings = self.position.standings
+        check_close(link.close, link.commits, standings, self.charter.spec, self._blob_sizes)
         await all_or_none(*(fetch(commit) for commit in link.commits))
         tip, self.state = await asyncio.to_thread(self._advance, link)
         self._moved_to(tip)
