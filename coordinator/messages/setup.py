@@ -100,12 +100,12 @@ def spec_warning(warning: SpecWarning) -> str:
             )
             return (
                 f"the exchange takes {share:.0%} of a round, above {LARGEST_SHARE:.0%}: {effect}."
-                f" Set round.seconds to {enough} or more{_or_codec(smaller)}."
+                f" {_setting('round.seconds', enough, smaller)}"
             )
         case GraceTooShort(grace, enough, smaller):
             return (
                 f"the exchange takes longer than round.grace ({grace:g} s), so some contributions will be"
-                f" late. Set round.grace to {enough} or more{_or_codec(smaller)}."
+                f" late. {_setting('round.grace', enough, smaller)}"
             )
         case SparseNotNeeded(codec, because):
             return (
@@ -131,8 +131,12 @@ def spec_warning(warning: SpecWarning) -> str:
             assert_never(warning)
 
 
-def _or_codec(codec: Dense | Sparse | None) -> str:
-    return "" if codec is None else f", or set codec to {codec_setting(codec)}"
+def _setting(key: str, enough: int | None, smaller: Dense | Sparse | None) -> str:
+    codec = None if smaller is None else f"set codec to {codec_setting(smaller)}"
+    if enough is None:
+        other = codec or "lower round.max_contributions, or train an adapter instead of the whole model"
+        return f"No {key} is long enough: {other}."
+    return f"Set {key} to {enough} or more{'' if codec is None else f', or {codec}'}."
 
 
 def _seconds(number: float) -> str:

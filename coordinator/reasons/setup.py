@@ -122,8 +122,8 @@ class ExchangeTooLong(Reason):
     share: float
     overlaps: bool
     """Whether training continues during the exchange."""
-    enough: int
-    """`round.seconds` that would be enough."""
+    enough: int | None
+    """`round.seconds` that would be enough; None where no permitted length is."""
     smaller: Dense | Sparse | None
     """The recommended codec, where it sends less than the spec's."""
 
@@ -133,8 +133,8 @@ class GraceTooShort(Reason):
     """The exchange takes longer than the time that a late contribution gets."""
 
     grace: float
-    enough: int
-    """`round.grace` that would be enough."""
+    enough: int | None
+    """`round.grace` that would be enough; None where no permitted one is."""
     smaller: Dense | Sparse | None
     """The recommended codec, where it sends less than the spec's."""
 

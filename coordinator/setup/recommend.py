@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from barnraise.contract.spec import AdamW, Dense, RunSpec, Sgd, Sparse
+from barnraise.contract.spec import LONGEST, AdamW, Dense, RunSpec, Sgd, Sparse
 from barnraise.contract.state import Layout
 from barnraise.fold.codec import typical_blob
 from coordinator.reasons.setup import (
@@ -74,8 +74,8 @@ def recommend(spec: RunSpec, tensors: Layout, peers: int, uplink_mbit: float) ->
     too_long = place == len(options) - 1 and chosen.exchange > LARGEST_SHARE * length
     return Recommendation(
         codec=chosen.codec,
-        seconds=math.ceil(max(SHORTEST_ROUND, chosen.exchange / LARGEST_SHARE)),
-        grace=math.ceil(max(SHORTEST_GRACE, _GRACE_SHARE * chosen.exchange)),
+        seconds=math.ceil(min(LONGEST, max(SHORTEST_ROUND, chosen.exchange / LARGEST_SHARE))),
+        grace=math.ceil(min(LONGEST, max(SHORTEST_GRACE, _GRACE_SHARE * chosen.exchange))),
         exchange=chosen.exchange,
         because=CodecChoice(
             exchange=chosen.exchange,
@@ -119,11 +119,16 @@ def _exchange_warnings(spec: RunSpec, exchange: float, smaller: Dense | Sparse |
     found: list[SpecWarning] = []
     share = exchange / spec.round.seconds
     if share > LARGEST_SHARE:
-        enough = math.ceil(exchange / LARGEST_SHARE)
+        enough = _permitted(exchange / LARGEST_SHARE)
         found.append(ExchangeTooLong(share, spec.round.overlap != "never", enough, smaller))
     if exchange > spec.round.grace:
-        found.append(GraceTooShort(spec.round.grace, math.ceil(_GRACE_SHARE * exchange), smaller))
+        enough = _permitted(_GRACE_SHARE * exchange)
+        found.append(GraceTooShort(spec.round.grace, enough, smaller))
     return found
+
+
+def _permitted(seconds: float) -> int | None:
+    return math.ceil(seconds) if seconds <= LONGEST else None
 
 
 def _sparse_warnings(spec: RunSpec, codec: Sparse, advice: Recommendation) -> list[SpecWarning]:

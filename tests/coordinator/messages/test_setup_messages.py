@@ -98,6 +98,11 @@ def test_codec_choice() -> None:
             ' others. Set round.seconds to 129 or more, or set codec to kind = "dense", bits = 4.',
         ),
         (
+            ExchangeTooLong(2.0, False, None, None),
+            "the exchange takes 200% of a round, above 10%: training pauses. No round.seconds is long enough:"
+            " lower round.max_contributions, or train an adapter instead of the whole model.",
+        ),
+        (
             ExchangeTooLong(0.43, False, 129, None),
             "the exchange takes 43% of a round, above 10%: training pauses."
             " Set round.seconds to 129 or more.",

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from barnraise.contract.spec import (
+    LONGEST,
     AdamW,
     CodecSpec,
     DataSpec,
@@ -137,7 +138,19 @@ def test_a_recommended_spec_gets_no_exchange_warning(
         }
     )
     found = find_warnings(better, tensors, peers, uplink)
-    assert not [warning for warning in found if isinstance(warning, ExchangeTooLong | GraceTooShort)]
+    warned = [warning for warning in found if isinstance(warning, ExchangeTooLong | GraceTooShort)]
+    assert all(warning.enough is None and warning.smaller is None for warning in warned)
+    assert bool(warned) == (advice.exchange / LARGEST_SHARE > LONGEST)
+
+
+def test_an_exchange_that_no_permitted_round_is_long_enough_for() -> None:
+    advice = recommend(spec_of(), layout(20_000 * MILLION), 2000, 0.01)
+    assert (advice.seconds, advice.grace) == (LONGEST, LONGEST)
+    better = spec_of(advice.codec, round=RoundSpec(seconds=advice.seconds, grace=advice.grace))
+    long, grace = find_warnings(better, layout(20_000 * MILLION), 2000, 0.01)
+    assert isinstance(long, ExchangeTooLong)
+    assert isinstance(grace, GraceTooShort)
+    assert long.enough is grace.enough is None
 
 
 @given(sizes, crowds, uplinks)
