@@ -92,12 +92,17 @@ class Auditing:
             job = await asyncio.to_thread(
                 prepare, closed, self.store, self.ledger, self._budget, self._file, work
             )
-            reply = await self.run_job(job, work) if isinstance(job, AuditJob) else job
+            reply = await self._tried(job, work) if isinstance(job, AuditJob) else job
         if not isinstance(reply, AuditReply):
             self._report(round, reply)
             return
-        self._budget = self._budget.without(reply.forward_passes)
         await self._record(closed, reply)
+
+    async def _tried(self, job: AuditJob, work: Path) -> AuditReply | EvaluationFailure:
+        reply = await self.run_job(job, work)
+        fixed = reply.other_passes if isinstance(reply, AuditReply) else None
+        self._budget = self._budget.without(job.forward_passes, fixed)
+        return reply
 
     async def _record(self, closed: ClosedRound, reply: AuditReply) -> None:
         close = closed.link.close

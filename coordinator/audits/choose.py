@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from barnraise.contract.assign import Assignment
 from barnraise.contract.records import Commit
@@ -53,24 +53,29 @@ def audited_keys(
 
 @dataclass(frozen=True)
 class Budget:
-    """Forward passes that audits may take."""
+    """Forward passes that audits may take, or what takes as long."""
 
     saved: float = 0.0
+    """Below 0: what later rounds have to save first."""
+    fixed: float = 0.0
+    """What an audit takes apart from its passes: as the newest one did."""
 
     def after(self, samples: Sequence[int]) -> Budget:
         """With that of another round. samples: of each of its contributions."""
         median = sorted(samples)[len(samples) // 2] if samples else 0
         one = COMPUTE_SHARE * STEP_COST * median
-        return Budget(min(self.saved + one, SAVED_ROUNDS * max(one, 1.0) + FEWEST_SAMPLES))
+        most = SAVED_ROUNDS * max(one, 1.0) + FEWEST_SAMPLES + self.fixed
+        return replace(self, saved=min(self.saved + one, most))
 
     def samples_for(self, audited: int) -> int | None:
         """Secret samples of an audit of so many contributions; None where the budget has to be saved."""
-        each = int(self.saved // (audited + 1))
+        each = int((self.saved - self.fixed) // (audited + 1))
         return min(SAMPLES, each) if each >= FEWEST_SAMPLES else None
 
-    def without(self, passes: int) -> Budget:
-        """After an audit."""
-        return Budget(max(0.0, self.saved - passes))
+    def without(self, passes: int, fixed: float | None = None) -> Budget:
+        """After an audit. fixed: what it took apart from its passes; None where that is not known."""
+        found = self.fixed if fixed is None else fixed
+        return Budget(self.saved - passes - found, found)
 
 
 def assigned(commits: Iterable[Commit], seed: int, shard_sizes: Sequence[int]) -> set[tuple[int, int]]:

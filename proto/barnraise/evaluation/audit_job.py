@@ -52,6 +52,12 @@ class AuditJob(Strict):
     """Of the sketches."""
     threads: int
 
+    @property
+    def forward_passes(self) -> int:
+        """That the audit takes."""
+        audited = sum(each.audited for each in self.contributions)
+        return (1 + audited) * len(self.samples) if audited else 0
+
 
 class Measured(Strict):
     """What was found in one contribution: as in `barnraise.contract.audit_report.AuditResult`."""
@@ -72,4 +78,13 @@ class AuditReply(Strict):
     results: tuple[Measured, ...]
     forward_passes: int
     seconds: float
-    """Of the process's own computing time."""
+    """Of the process's own computing time, its start included."""
+    pass_seconds: float
+    """Of these, in forward passes."""
+
+    @property
+    def other_passes(self) -> float:
+        """Forward passes that would take as long as the rest: starting, loading, comparing."""
+        if not self.pass_seconds:
+            return 0.0
+        return self.forward_passes * (self.seconds - self.pass_seconds) / self.pass_seconds

@@ -60,7 +60,8 @@ def audit(job: AuditJob) -> AuditReply:
     directions = Directions(job, layout)
     found = directions.findings()
     wanted = [place for place, each in enumerate(job.contributions) if each.audited]
-    tried = dict(zip(wanted, _tried(job, layout, directions.norms, wanted), strict=True))
+    passes = Passes()
+    tried = dict(zip(wanted, _tried(job, layout, directions.norms, wanted, passes), strict=True))
     results = [
         Measured(
             key=each.key,
@@ -74,8 +75,12 @@ def audit(job: AuditJob) -> AuditReply:
         )
         for place, each in enumerate(job.contributions)
     ]
-    passes = (1 + len(wanted)) * len(job.samples) if wanted else 0
-    return AuditReply(results=tuple(results), forward_passes=passes, seconds=time.process_time())
+    return AuditReply(
+        results=tuple(results),
+        forward_passes=job.forward_passes,
+        seconds=time.process_time(),
+        pass_seconds=passes.seconds,
+    )
 
 
 class Directions:
@@ -156,8 +161,22 @@ def _dot(one: Mapping[str, Array], other: Mapping[str, Array]) -> float:
     return math.fsum(float(np.vdot(one[name].astype(np.float64), other[name])) for name in one)
 
 
+class Passes:
+    """Forward passes, and the computing time that they take."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def losses(self, model: Any, samples: Sequence[Sample]) -> npt.NDArray[np.float64]:
+        """Nats a token of each sample."""
+        began = time.process_time()
+        found = [summed_loss(model, sample) / sample.trained_tokens for sample in samples]
+        self.seconds += time.process_time() - began
+        return np.array(found)
+
+
 def _tried(
-    job: AuditJob, layout: Layout, norms: Sequence[float], wanted: Sequence[int]
+    job: AuditJob, layout: Layout, norms: Sequence[float], wanted: Sequence[int], passes: Passes
 ) -> Iterator[tuple[int, int]]:
     """Change of the loss and its standard error by each wanted contribution, in nanonats a token."""
     if not wanted:
@@ -168,12 +187,12 @@ def _tried(
     params = dict(trainable_parameters(model))
     samples, state = list(_samples(job)), load_file(job.state)
     _set(params, state.items())
-    before = _losses(model, samples)
+    before = passes.losses(model, samples)
     for place in wanted:
         decoder = _decoder(job.contributions[place], job.spec, layout)
         share = np.float32(step_size(job.spec, norms[place], layout) * STEP_SHARE)
         _set(params, ((name, state[name] - share * decoder.tensor(name)) for name, _ in layout))
-        yield summary(_losses(model, samples) - before)
+        yield summary(passes.losses(model, samples) - before)
 
 
 def step_size(spec: RunSpec, norm: float, layout: Layout) -> float:
@@ -209,11 +228,6 @@ def _samples(job: AuditJob) -> Iterator[Sample]:
         sample = shards[each.path].sample(each.row)
         if sample.trained_tokens:
             yield sample
-
-
-def _losses(model: Any, samples: Sequence[Sample]) -> npt.NDArray[np.float64]:
-    """Nats a token of each sample."""
-    return np.array([summed_loss(model, sample) / sample.trained_tokens for sample in samples])
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -71,15 +73,34 @@ def test_where_all_is_assigned_there_are_none() -> None:
     assert secret_samples(everything, SIZES, SAMPLES, secret_random(SECRET, "samples", 3)) == ()
 
 
-@given(st.lists(st.tuples(st.integers(1, 400), st.integers(0, 20)), min_size=1, max_size=60))
-def test_audits_take_at_most_their_share_of_one_volunteer(rounds: list[tuple[int, int]]) -> None:
-    budget, allowed, used = Budget(), 0.0, 0
-    for samples, audited in rounds:
+rounds_of_a_run = st.lists(
+    st.tuples(st.integers(1, 400), st.integers(0, 20), st.floats(0, 2000)), min_size=1, max_size=60
+)
+
+
+@given(rounds_of_a_run, st.booleans())
+def test_audits_take_at_most_their_share_of_one_volunteer(
+    rounds: list[tuple[int, int, float]], fails: bool
+) -> None:
+    """Starting the program and comparing included, also where that takes longer than the passes."""
+    budget, allowed, used, fixed = Budget(), 0.0, 0.0, 0.0
+    for samples, audited, other in rounds:
         budget = budget.after([samples] * 5)
         allowed += COMPUTE_SHARE * STEP_COST * samples
         count = budget.samples_for(audited)
         if count is not None:
             assert FEWEST_SAMPLES <= count <= SAMPLES
-            used += count * (audited + 1)
-            budget = budget.without(count * (audited + 1))
-    assert used <= allowed + 1e-6
+            assert used + fixed + count * (audited + 1) <= allowed + 1e-6, "as far as the last one shows"
+            fixed = fixed if fails else other
+            used += count * (audited + 1) + fixed
+            budget = budget.without(count * (audited + 1), None if fails else other)
+    assert used <= allowed + fixed + 1e-6, "one audit can cost more than the one before"
+
+
+def test_what_an_audit_takes_apart_from_its_passes_is_saved_before_the_next() -> None:
+    budget = Budget().after([1000]).without(64, 1700.0)
+    waited = 0
+    while budget.samples_for(1) is None:
+        budget, waited = budget.after([1000]), waited + 1
+    per_round = COMPUTE_SHARE * STEP_COST * 1000
+    assert waited == math.ceil((64 - per_round + 1700 + 1700 + 2 * FEWEST_SAMPLES) / per_round)
