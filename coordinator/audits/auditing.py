@@ -74,7 +74,7 @@ class Auditing:
 
     async def run(self) -> None:
         """Audit closed rounds until cancelled. Raises DiskFull."""
-        self.ledger = await asyncio.to_thread(self._file.load)
+        self.ledger = await asyncio.to_thread(self._file.caught_up, self.store.snapshot)
         while True:
             await self._new.wait()
             self._new.clear()

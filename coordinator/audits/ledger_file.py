@@ -1,7 +1,8 @@
 """The ledger on disk, and the reports that led to it.
 
 The ledger is no part of the run's log: what follows from it is, with the figures. So a ledger that is lost
-loses evidence, and no decision.
+loses evidence, and no decision. A report is flushed before the ledger has what follows from it: after a power
+cut between the two, and where the ledger is damaged, `caught_up` adds the reports that it lacks.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -19,16 +21,20 @@ from barnraise.contract.audit_figures import Figures
 from barnraise.contract.audit_report import AuditReport
 from barnraise.contract.evidence import Account, Claim
 from barnraise.contract.standing import Level
+from barnraise.core.errors import TrustError
 from barnraise.core.ids import PublicKey
-from barnraise.core.signed import Signed
+from barnraise.core.signed import Signed, open_text
 from barnraise.core.strict import Hex64, Strict
 from barnraise.runtime.damaged import DAMAGED, DamagedFiles
-from barnraise.runtime.files import disk_errors, make_folder, write_atomic
+from barnraise.runtime.files import disk_errors, flush, make_folder, write_atomic
 from coordinator.audits.ledger import Changes, Evidence, Ledger
+from coordinator.run_folder import AUDIT_LEDGER, AUDIT_SECRET
+from coordinator.store.run_state import RunState
 
 log = logging.getLogger("coordinator")
 
-LEDGER, REPORTS, SECRET, SKETCHES = "ledger.json", "reports.jsonl", "secret", "sketches.safetensors"
+LEDGER, SECRET = Path(AUDIT_LEDGER).name, Path(AUDIT_SECRET).name
+REPORTS, SKETCHES = "reports.jsonl", "sketches.safetensors"
 MAX_REPORTS_BYTES = 64 * 2**20
 """Of the file of reports: then it is begun again, and the earlier one is kept next to it."""
 SECRET_BYTES = 32
@@ -88,9 +94,45 @@ class LedgerFile:
             make_folder(self.folder)
             if reports.is_file() and reports.stat().st_size > MAX_REPORTS_BYTES:
                 os.replace(reports, reports.with_suffix(".earlier.jsonl"))
-            with reports.open("a", encoding="ascii") as lines:
-                lines.write(report.text + "\n")
+            _append(reports, report.text)
         write_atomic(self.folder / LEDGER, _saved(ledger).model_dump_json().encode())
+
+    def caught_up(self, run: RunState) -> Ledger:
+        """The ledger with the reports that it lacks."""
+        ledger = self.load()
+        # Where all are lacking, nothing says which of them came after the log changed a key's level.
+        named = () if ledger.newest >= 0 else tuple(run.position.standings)
+        for report in self._reports():
+            results = tuple(each for each in report.results if each.key not in named)
+            if results and report.run == run.charter.run:
+                standings = {PublicKey(each.key): run.standing(PublicKey(each.key)) for each in results}
+                ledger = ledger.after(report.model_copy(update={"results": results}), standings)
+        return ledger
+
+    def _reports(self) -> Iterator[AuditReport]:
+        """Those in the file, oldest first; a line that a power cut left incomplete is none."""
+        file = self.folder / REPORTS
+        if not file.exists():
+            return
+        for line in file.read_text(encoding="ascii", errors="replace").splitlines():
+            try:
+                yield open_text(AuditReport, line, signer=None).value
+            except TrustError:
+                log.warning("a line of %s is damaged and left out", file)
+
+
+def _append(file: Path, line: str) -> None:
+    """Add a line, durably, after one that a power cut left incomplete. Raises OSError."""
+    is_new = not file.exists()
+    with file.open("ab+") as lines:
+        if lines.tell():
+            lines.seek(-1, os.SEEK_END)
+            if lines.read(1) != b"\n":
+                lines.write(b"\n")
+        lines.write(f"{line}\n".encode("ascii"))
+    flush(file)
+    if is_new:
+        flush(file.parent)
 
 
 def _saved(ledger: Ledger) -> _SavedLedger:

@@ -15,7 +15,7 @@ from barnraise.core.ids import BlobHash, blob_hash
 from barnraise.core.signed import Signed
 from barnraise.models.lora_files import ADAPTER_CONFIG
 from barnraise.runtime.blob_store import BlobStore
-from coordinator.run_folder import BLOBS, CHAT_TEMPLATE, HELD_OUT
+from coordinator.run_folder import AUDIT_LEDGER, AUDIT_SECRET, BLOBS, CHAT_TEMPLATE, HELD_OUT
 from coordinator.store.events import CheckpointsDropped, Row
 from coordinator.store.journal import Journal
 from coordinator.store.row_reader import RowReader, find_charter, open_snapshot, since_snapshot
@@ -70,7 +70,8 @@ class RunContents:
         yield from (_blob(BLOBS, name) for name in sorted(names))
         held_out = self.folder / HELD_OUT / HELD_OUT_INDEX
         yield from (_blob(HELD_OUT, name) for name in sorted(_shards(held_out)))
-        for path in (f"{HELD_OUT}/{HELD_OUT_INDEX}", CHAT_TEMPLATE, ADAPTER_CONFIG):
+        unsigned = (CHAT_TEMPLATE, ADAPTER_CONFIG, AUDIT_LEDGER, AUDIT_SECRET)
+        for path in (f"{HELD_OUT}/{HELD_OUT_INDEX}", *unsigned):
             if (self.folder / path).is_file():
                 yield NamedFile(path, None)
 

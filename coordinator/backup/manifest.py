@@ -13,14 +13,16 @@ from barnraise.core.errors import NewerVersion, StateError, UserError
 from barnraise.core.ids import RUN_PATTERN, BlobHash
 from barnraise.core.strict import Hex64, Strict
 from barnraise.models.lora_files import ADAPTER_CONFIG
-from coordinator.run_folder import AUTHORITY_KEY, BLOBS, CHAT_TEMPLATE, HELD_OUT
+from coordinator.run_folder import AUDIT_LEDGER, AUDIT_SECRET, AUTHORITY_KEY, BLOBS, CHAT_TEMPLATE, HELD_OUT
 
 BACKUP = "backup.json"
 JOURNALS = "journals"
 """Folder of the copy of the journal, which its hash names."""
 VERSION = 1
 _BLOB = f"({BLOBS}|{HELD_OUT})/[0-9a-f]{{2}}/[0-9a-f]{{64}}"
-_NAMED = "|".join(re.escape(name) for name in (CHAT_TEMPLATE, ADAPTER_CONFIG, AUTHORITY_KEY))
+CHANGING = (AUDIT_LEDGER, AUDIT_SECRET)
+"""Files of the maintainer's own that a run changes: a backup has them private, and a folder keeps its own."""
+_NAMED = "|".join(re.escape(name) for name in (CHAT_TEMPLATE, ADAPTER_CONFIG, AUTHORITY_KEY, *CHANGING))
 _PATH = rf"^({_BLOB}|{HELD_OUT}/{re.escape(HELD_OUT_INDEX)}|{_NAMED}|{JOURNALS}/[0-9a-f]{{64}})$"
 """All that a backup has: a vote of a closer is not restored from any."""
 

@@ -17,7 +17,7 @@ from barnraise.runtime.blob_store import has_hash
 from barnraise.runtime.damaged import DAMAGED, DamagedFiles
 from barnraise.runtime.files import UNFINISHED, owned_folder, write_atomic
 from coordinator.backup.checked_copy import checked_copy
-from coordinator.backup.manifest import BackupFile, BackupManifest, needed_manifest
+from coordinator.backup.manifest import CHANGING, BackupFile, BackupManifest, needed_manifest
 from coordinator.reasons.backup import BackupRestored, JournalUsed
 from coordinator.run_folder import AUTHORITY_KEY, JOURNAL
 from coordinator.store.journal import Journal, journal_files
@@ -123,13 +123,13 @@ def _copy_files(manifest: BackupManifest, source: Path, folder: Path, damaged: D
 
 
 def _brought(file: BackupFile, source: Path, folder: Path, damaged: DamagedFiles) -> bool:
-    target = folder / file.path
-    if has_hash(target, file.name):
+    target, changes = folder / file.path, file.path in CHANGING
+    if has_hash(target, file.name) or (changes and target.exists()):
         return True
     if target.exists():
         damaged.set_aside(target)
     try:
-        checked_copy(source / file.path, target, file.name)
+        checked_copy(source / file.path, target, file.name, mode=0o600 if changes else 0o644)
     except (FileNotFoundError, FileDamaged):
         return False
     return True

@@ -26,9 +26,17 @@ from barnraise.runtime.files import (
 )
 from coordinator.backup.checked_copy import checked_copy
 from coordinator.backup.contents import RunContents
-from coordinator.backup.manifest import BACKUP, JOURNALS, VERSION, BackupFile, BackupManifest, read_manifest
+from coordinator.backup.manifest import (
+    BACKUP,
+    CHANGING,
+    JOURNALS,
+    VERSION,
+    BackupFile,
+    BackupManifest,
+    read_manifest,
+)
 from coordinator.reasons.backup import BackupTaken
-from coordinator.run_folder import AUTHORITY_KEY, BLOBS, CHAT_TEMPLATE, HELD_OUT, JOURNAL
+from coordinator.run_folder import AUDITS, AUTHORITY_KEY, BLOBS, CHAT_TEMPLATE, HELD_OUT, JOURNAL
 from coordinator.store.journal import copy_journal
 
 
@@ -99,7 +107,15 @@ def _copied(
 
 def _older(target: Path) -> BackupManifest | None:
     """The backup in `target`. Raises UserError where something else is there, StateError."""
-    known = {JOURNALS, BLOBS, HELD_OUT, CHAT_TEMPLATE, ADAPTER_CONFIG, ".lock"}  # of an interrupted backup
+    known = {
+        JOURNALS,
+        BLOBS,
+        HELD_OUT,
+        CHAT_TEMPLATE,
+        ADAPTER_CONFIG,
+        AUDITS,
+        ".lock",
+    }  # of an interrupted one
     found = read_manifest(target)
     if found is None and target.exists() and not (target.is_dir() and _names(target) <= known):
         raise UserError(
@@ -126,9 +142,9 @@ def _copy_files(contents: RunContents, target: Path) -> tuple[list[BackupFile], 
     """The files that are in the backup now, and the paths of those that are damaged or missing."""
     files, lost = list[BackupFile](), set[str]()
     for named in contents.files():
-        path = target / named.path
+        path, mode = target / named.path, 0o600 if named.path in CHANGING else 0o644
         try:
-            found = checked_copy(contents.folder / named.path, path, named.hash)
+            found = checked_copy(contents.folder / named.path, path, named.hash, mode=mode)
         except (FileNotFoundError, FileDamaged):
             lost.add(named.path)
         else:

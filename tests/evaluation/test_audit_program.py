@@ -120,6 +120,8 @@ def test_copies_replays_and_zeros_are_found(round: Round) -> None:
     assert [each.finding for each in again] == ["tried"] * 3, "the same round again is no replay"
     later = audit(round.job(one, round=2)).results
     assert [each.finding for each in later] == ["replay"]
+    (round.folder / "sketches").write_bytes(b"cut by a power cut")
+    assert [each.finding for each in audit(round.job(one, round=3)).results] == ["tried"], "they begin again"
 
 
 def test_the_program_prints_a_reply(round: Round) -> None:

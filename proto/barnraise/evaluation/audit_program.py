@@ -12,13 +12,15 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
 
 from barnraise.contract.audit_figures import MOST, STEP_SHARE, Finding
 from barnraise.contract.audit_report import MILLION
@@ -33,6 +35,7 @@ from barnraise.fold.codec import Decoder
 from barnraise.models.causal_lm import load, quiet
 from barnraise.models.trainable import attach, parameter_count, trainable_parameters
 from barnraise.runtime.child_process import NICENESS
+from barnraise.runtime.files import write_atomic
 from barnraise.runtime.memory import available_memory
 
 COPIES = 2
@@ -126,7 +129,7 @@ class Directions:
             "sketches": np.concatenate([earlier, np.stack(self._sketches)])[-KEPT:],
             "rounds": np.concatenate([rounds, own])[-KEPT:],
         }
-        save_file(kept, file)
+        write_atomic(file, save(kept))
         return found
 
     @property
@@ -139,7 +142,7 @@ class Directions:
 
 def _sketches(file: Path, length: int, round: int) -> tuple[Sketches, npt.NDArray[np.int64]]:
     """Those of rounds before `round`, and their rounds: a round that is audited again is none of them."""
-    if file.is_file():
+    with suppress(OSError, SafetensorError):  # there is none yet, or it is damaged: then they begin again
         found = load_file(file)
         sketches, rounds = found["sketches"], found["rounds"]
         if sketches.shape[1] == length:

@@ -137,6 +137,46 @@ def test_the_ledger_and_the_reports_survive_a_restart(store: RunStore) -> None:
 
 
 @pytest.mark.usefixtures("_prepared")
+def test_reports_that_the_ledger_lacks_are_added_at_a_start(store: RunStore) -> None:
+    audits, folder = auditing(store), store.folder / AUDITS
+    for _ in range(6):
+        audit_round(store, audits)
+    older = (folder / LEDGER).read_bytes()
+    audit_round(store, audits)
+    (folder / LEDGER).write_bytes(older)  # a power cut came between the report and the ledger
+    assert LedgerFile(folder).caught_up(store.snapshot) == audits.ledger
+    (folder / LEDGER).write_bytes(b"")
+    assert LedgerFile(folder).caught_up(store.snapshot) == audits.ledger, "from the reports alone"
+    assert auditing(store).entry(parts.NOW) is None
+    again = auditing(store)
+    asyncio.run(until(again, lambda: again.ledger.newest >= 0))
+    assert again.entry(parts.NOW) == audits.entry(parts.NOW) is not None
+
+
+@pytest.mark.usefixtures("_prepared")
+def test_a_rebuilt_ledger_has_nothing_on_keys_whose_level_changed(store: RunStore) -> None:
+    audits, folder = auditing(store), store.folder / AUDITS
+    for _ in range(7):
+        audit_round(store, audits)
+    suspended = audits.entry(parts.NOW)
+    assert suspended is not None
+    store.amend(suspended, parts.NOW)
+    (folder / LEDGER).unlink()
+    assert set(LedgerFile(folder).caught_up(store.snapshot).by_key) == {parts.ADA.public}
+
+
+@pytest.mark.usefixtures("_prepared")
+def test_a_report_that_a_power_cut_left_incomplete_spoils_no_other(store: RunStore) -> None:
+    audits, folder = auditing(store), store.folder / AUDITS
+    audit_round(store, audits)
+    first = (folder / REPORTS).read_bytes()
+    (folder / REPORTS).write_bytes(first + first[: len(first) // 2])
+    audit_round(store, audits)
+    (folder / LEDGER).unlink()
+    assert LedgerFile(folder).caught_up(store.snapshot) == audits.ledger
+
+
+@pytest.mark.usefixtures("_prepared")
 def test_a_round_that_cannot_be_audited_is_logged_once(
     store: RunStore, caplog: pytest.LogCaptureFixture
 ) -> None:

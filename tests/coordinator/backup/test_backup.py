@@ -14,12 +14,22 @@ from barnraise.core.ids import BlobHash, Millis
 from barnraise.models.lora_files import ADAPTER_CONFIG
 from barnraise.runtime.damaged import DAMAGED
 from barnraise.runtime.files import UNFINISHED, write_atomic
+from coordinator.audits.ledger_file import LedgerFile
 from coordinator.backup import take
 from coordinator.backup.manifest import BACKUP, needed_manifest
 from coordinator.backup.restore import restore_backup
 from coordinator.backup.take import take_backup
 from coordinator.reasons.backup import BackupRestored, BackupTaken, JournalUsed
-from coordinator.run_folder import AUTHORITY_KEY, CHAT_TEMPLATE, HELD_OUT, JOURNAL, VOTES
+from coordinator.run_folder import (
+    AUDIT_LEDGER,
+    AUDIT_SECRET,
+    AUDITS,
+    AUTHORITY_KEY,
+    CHAT_TEMPLATE,
+    HELD_OUT,
+    JOURNAL,
+    VOTES,
+)
 from coordinator.store.journal import Journal, copy_journal
 from coordinator.store.row_reader import find_charter
 from coordinator.store.run_store import RunStore
@@ -140,6 +150,23 @@ def test_a_later_backup_in_the_same_folder_copies_what_is_new(
     assert there == {file.path for file in manifest.files if file.path.startswith("blobs/")}
     restore_backup(tmp_path / "backup", tmp_path / "elsewhere")
     continues(tmp_path / "elsewhere", store)
+
+
+def test_the_ledger_of_audits_and_its_secret_are_backed_up_private_and_replace_no_newer_ones(
+    store: RunStore, tmp_path: Path
+) -> None:
+    file, restored = LedgerFile(store.folder / AUDITS), LedgerFile(tmp_path / "elsewhere" / AUDITS)
+    secret = file.secret()
+    (store.folder / AUDIT_LEDGER).write_bytes(b"the ledger")
+    backed_up(store, tmp_path / "backup")
+    for path in (AUDIT_LEDGER, AUDIT_SECRET):
+        assert (tmp_path / "backup" / path).stat().st_mode & 0o77 == 0
+    restore_backup(tmp_path / "backup", tmp_path / "elsewhere")
+    assert restored.secret() == secret
+    assert (tmp_path / "elsewhere" / AUDIT_LEDGER).read_bytes() == b"the ledger"
+    (tmp_path / "elsewhere" / AUDIT_LEDGER).write_bytes(b"a newer one")
+    restore_backup(tmp_path / "backup", tmp_path / "elsewhere")
+    assert (tmp_path / "elsewhere" / AUDIT_LEDGER).read_bytes() == b"a newer one"
 
 
 def test_files_that_retention_drops_meanwhile_are_not_lost(
