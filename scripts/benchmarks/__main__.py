@@ -95,7 +95,7 @@ MEASUREMENTS: dict[str, Callable[[argparse.Namespace], Iterable[str]]] = {
     "records": lambda options: [measure_records(options.volunteers, options.rounds, options.seconds)],
     "data": lambda options: [measure_data(options.megabytes, options.repeats, options.kinds)],
     "load": lambda options: measure_load(options.volunteers, options.seconds, options.core, options.profile),
-    "floods": lambda options: measure_floods(options.floods, options.seconds),
+    "floods": lambda options: measure_floods(options.floods, options.seconds, options.pairs),
     "flushes": _flushes,
     "year": lambda options: measure_year(options.rounds, options.contributions, options.folder),
     "verify": lambda options: [measure_verify(options.peers, options.rounds)],
@@ -166,7 +166,8 @@ def _parser() -> argparse.ArgumentParser:
     load.add_argument("--profile", type=Path, help="a file for cProfile's figures of the coordinator")
     floods = commands.add_parser("floods", help="rounds and memory of a run under floods of strangers")
     floods.add_argument("--floods", nargs="*", choices=FLOODS, default=list(FLOODS))
-    floods.add_argument("--seconds", type=float, default=24.0, help="of each flood, and between two")
+    floods.add_argument("--seconds", type=float, default=24.0, help="of each flood, and of each quiet time")
+    floods.add_argument("--pairs", type=int, default=3, help="of a quiet time and a flood, in turn")
     flushes = commands.add_parser("flushes", help="what it costs that a power cut loses nothing")
     flushes.add_argument("--contributions", type=int, nargs="*", default=[2, 16])
     flushes.add_argument("--rounds", type=int, default=5)

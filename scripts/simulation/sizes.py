@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from barnraise.network.gossip_policy import ROUNDS_KEPT, VERSIONS, RecordCache
+from barnraise.network.gossip_policy import MAX_COMMITS, ROUNDS_KEPT, RecordCache
 from coordinator.rounds.coordinator_api import MAX_REFUSED, CoordinatorApi
 from coordinator.rounds.fault_reports import KEPT
 from coordinator.rounds.session import Session
@@ -32,7 +32,7 @@ def sizes(session: Session, api: CoordinatorApi, cache: RecordCache, contributor
         "rounds with commits in gossip": Size(len(cache._commits), ROUNDS_KEPT + 1),
         "commits in gossip": Size(
             sum(len(wires) for owners in cache._commits.values() for wires in owners.values()),
-            (ROUNDS_KEPT + 1) * cache.limit * VERSIONS,
+            (ROUNDS_KEPT + 1) * MAX_COMMITS,
         ),
         "contributions considered": Size(sum(len(wires) for wires in intake._states.values()), 4 * limit),
         "fetches": Size(len(session.contributions._fetches), limit),

@@ -91,4 +91,49 @@ def test_an_entry_and_all_of_them_have_a_bound(clock: list[float], monkeypatch: 
     assert storage.store(key(1), record("C", "newer"), 11.0, subkey="a"), "it has a place"
     clock[0] = 15.0
     assert storage.store(key(3), record("C"), 20.0, subkey="f"), "what has expired takes none"
+    assert storage.store(key(3), record("C"), 18.0, subkey="g")
+    assert storage.store(key(3), record("C"), 20.0, subkey="h")
+    assert not storage.store(key(2), record("C"), 20.0, subkey="i")
+    clock[0] = 19.0
+    assert storage.store(key(2), record("C"), 20.0, subkey="i")
+    assert not storage.store(key(4), record("C"), 20.0, subkey="j")
     assert [storage.store(key(each), record("H"), 20.0) for each in "abcdef"] == [True] * 3 + [False] * 3
+
+
+def test_a_trusted_key_s_record_takes_the_place_of_another_one(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dht_storage, "MAX_PER_ENTRY", 3)
+    monkeypatch.setattr(dht_storage, "MAX_RECORDS", 5)
+    storage = BoundedStorage(str.isupper)
+    assert [storage.store(key(1), record("C"), 10.0, subkey=name) for name in "abcd"] == [True] * 3 + [False]
+    assert [storage.store(key(1), record("C"), 10.0, subkey=name) for name in "ABCD"] == [True] * 3 + [False]
+    entry = storage.get(key(1))
+    assert entry is not None
+    assert sorted(each for each, _ in entry.value.items()) == ["A", "B", "C"]
+    assert [storage.store(key(2), record("P"), 10.0, subkey=name) for name in "efE"] == [True] * 3
+    assert held(storage, "e", range(5)) == []
+    assert [storage.store(key(3), record("P"), 10.0, subkey=name) for name in "gF"] == [False, True]
+    assert held(storage, "f", range(5)) == []
+    assert not storage.store(key(3), record("P"), 10.0, subkey="G"), "all are trusted"
+
+
+def test_an_older_record_of_a_trusted_key_drops_none(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dht_storage, "MAX_PER_ENTRY", 1)
+    storage = BoundedStorage(str.isupper)
+    for number in range(QUOTAS[b"P"]):
+        assert storage.store(key(number), record("P"), 10.0 + number, subkey="A")
+    assert storage.store(key("another"), record("P"), 10.0, subkey="a")
+    assert not storage.store(key("another"), record("P"), 9.0, subkey="A")
+    assert storage.store(key("another"), record("P"), 20.0, subkey="A")
+
+
+def test_entries_without_a_record_are_not_kept(clock: list[float]) -> None:
+    """One key could name any number of them."""
+    storage = BoundedStorage()
+    for number in range(1000):
+        assert storage.store(key(number), record("P"), 10.0 + number, subkey=ADA)
+    assert len(storage.data) == QUOTAS[b"P"]
+    assert len(storage.expiration_heap) < 200

@@ -15,6 +15,7 @@ from barnraise.contract.records import Presence, Record
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey, Round
 from barnraise.core.signed import Signed, sign
+from barnraise.network import gossip_policy
 from barnraise.network.gossip_policy import (
     FAN_OUT,
     MAX_ANSWERS_PER_SECOND,
@@ -125,12 +126,29 @@ def test_commits_of_past_rounds_are_dropped() -> None:
     assert (known.commits(Round(0)), len(known.commits(Round(1)))) == ([], 1)
 
 
-def test_the_number_of_remembered_volunteers_is_bounded() -> None:
+def owners(known: RecordCache) -> set[str]:
+    return {*known._present}
+
+
+def test_who_is_present_keeps_its_place() -> None:
     assert MAX_VOLUNTEERS >= 1000
-    known = RecordCache(limit=2)
+    known, beats = RecordCache(limit=2), round(MISSED * BEAT * 1000)
     for who, at in [(parts.ADA, 0), (parts.BEN, 1), (parts.ADA, 2), (parts.STRANGER, 3)]:
         known.receive(sign(who, presence(who, parts.NOW + at)), parts.NOW)
-    assert {p.owner for p in known.present(parts.NOW)} == {parts.ADA.public, parts.STRANGER.public}
+    assert owners(known) == {parts.ADA.public, parts.BEN.public}
+    later = Millis(parts.NOW + beats + 2)  # Ben has fallen silent
+    known.receive(sign(parts.STRANGER, presence(parts.STRANGER, later)), later)
+    assert owners(known) == {parts.ADA.public, parts.STRANGER.public}
+
+
+def test_a_trusted_volunteer_takes_the_place_of_another_one() -> None:
+    trusted = {who.public for who in KEYS[:3]}
+    known = RecordCache(limit=2, trusts=trusted.__contains__)
+    novelties = [
+        known.receive(sign(who, presence(who)), parts.NOW) for who in (parts.ADA, parts.BEN, *KEYS[:3])
+    ]
+    assert novelties == [Novelty.NEW] * 4 + [Novelty.STALE], "the last one finds only trusted ones"
+    assert owners(known) == {who.public for who in KEYS[:2]}
 
 
 def test_volunteers_that_fell_silent_are_forgotten() -> None:
@@ -142,12 +160,19 @@ def test_volunteers_that_fell_silent_are_forgotten() -> None:
     assert {*known._present} == {who.public for who in KEYS[:10]}
 
 
-def test_the_number_of_commits_to_a_round_is_bounded() -> None:
-    known = RecordCache(limit=2)
-    received = [
-        known.receive(commit(who, 0), parts.NOW) for who in (parts.ADA, parts.BEN, parts.STRANGER, parts.ADA)
-    ]
-    assert received == [Novelty.NEW, Novelty.NEW, Novelty.STALE, Novelty.DUPLICATE]
+def test_the_number_of_commits_to_a_round_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gossip_policy, "MAX_COMMITS", 3)
+    known = RecordCache(trusts={KEYS[0].public}.__contains__)
+
+    def receive(who: Identity, tokens: int = 7) -> Novelty:
+        return known.receive(commit(who, 0, tokens), parts.NOW)
+
+    assert [receive(parts.ADA), receive(parts.ADA, 8), receive(parts.BEN)] == [Novelty.NEW] * 3
+    assert [receive(parts.STRANGER), receive(parts.BEN, 8)] == [Novelty.STALE] * 2
+    assert receive(parts.ADA) is Novelty.DUPLICATE
+    assert receive(KEYS[0]) is Novelty.NEW
+    assert known.contributing == {parts.BEN.public, KEYS[0].public}, "it has the place of another one's"
+    assert receive(KEYS[0], 8) is Novelty.NEW
 
 
 # Forwarding

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from barnraise.contract.keys_in_force import KeysInForce
+from barnraise.contract.standing import Standing, standings_of
+from barnraise.contract.trust_spec import TrustSpec
 from barnraise.core.ids import PublicKey
 from barnraise.network import key_rates
 from barnraise.network.key_access import MAX_KEYS, Access, KeyAccess
@@ -19,7 +23,7 @@ EACH = {Access.STRANGER: Rate(1, 5), Access.ADMITTED: Rate(10, 20)}
 
 
 def rates() -> KeyRates:
-    return KeyRates(EACH, strangers=Rate(2, 10))
+    return KeyRates(EACH, {Access.STRANGER: Rate(2, 10), Access.ADMITTED: Rate(100, 1000)})
 
 
 def counted(found: list[Verdict]) -> tuple[int, int, int]:
@@ -45,6 +49,14 @@ def test_strangers_share_a_rate_and_others_do_not_feel_it() -> None:
     assert counted(strangers) == (10, 90, 0), "a key without an admission is free"
     assert limits.take(ADA, Access.ADMITTED, 0.0) is Verdict.ALLOWED
     assert counted([limits.take(key("closer"), Access.RUN, 0.0) for _ in range(999)]) == (999, 0, 0)
+
+
+def test_keys_on_probation_share_a_rate_that_trusted_ones_do_not_feel() -> None:
+    limits = KeyRates(EACH | {Access.TRUSTED: Rate(10, 20)}, {Access.ADMITTED: Rate(2, 10)})
+    admitted = [limits.take(key(str(number)), Access.ADMITTED, 0.0) for number in range(100)]
+    assert counted(admitted) == (10, 90, 0)
+    trusted = [limits.take(key(f"trusted {number}"), Access.TRUSTED, 0.0) for number in range(100)]
+    assert counted(trusted) == (100, 0, 0)
 
 
 def test_a_flood_of_new_keys_leaves_other_strangers_their_share() -> None:
@@ -92,6 +104,30 @@ def test_the_access_of_keys() -> None:
         "other": Access.STRANGER,
     }
     assert access.of(parts.AUTHORITY.public) is Access.RUN
+
+
+def test_trusted_keys_of_an_open_run_are_those_that_the_spec_or_the_log_names() -> None:
+    vouched, named, suspended, new = (key(name) for name in ("vouched", "named", "suspended", "new"))
+    keys = parts.keys()
+    trust = TrustSpec(mode="open", vouched=(vouched,))
+    opened = KeysInForce(keys.first, keys.position, trust)
+    named_ones = {named: Standing("trusted"), suspended: Standing("suspended")}
+    opened.follow(replace(keys.position, standings=standings_of(named_ones)))
+    access = KeyAccess(opened)
+    before = [access.of(each) for each in (vouched, named, suspended, new)]
+    assert before == [Access.TRUSTED, Access.TRUSTED, Access.STRANGER, Access.STRANGER]
+    for each in (vouched, named, suspended, new):
+        access.admit(each)
+    after = [access.of(each) for each in (vouched, named, suspended, new)]
+    assert after == [Access.TRUSTED, Access.TRUSTED, Access.ADMITTED, Access.ADMITTED]
+
+
+def test_admitted_keys_of_a_run_by_invitation_are_trusted() -> None:
+    keys = parts.keys()
+    access = KeyAccess(KeysInForce(keys.first, keys.position, TrustSpec()))
+    assert access.of(ADA) is Access.STRANGER
+    access.admit(ADA)
+    assert access.of(ADA) is Access.TRUSTED
 
 
 def test_admitted_keys_that_are_remembered_are_bounded() -> None:

@@ -8,6 +8,7 @@ from barnraise.contract.charter import Charter
 from barnraise.contract.run_keys import Signers, Successors, agreed, generation_of, proved
 from barnraise.contract.spec import RunSpec
 from barnraise.contract.tip import Position, closers_named, first_position
+from barnraise.contract.trust_spec import TrustSpec
 from barnraise.core.ids import BlobHash, PublicKey, Round
 
 
@@ -19,15 +20,16 @@ class KeysInForce:
     delegation names them.
     """
 
-    def __init__(self, first: PublicKey, position: Position) -> None:
-        """first: the charter's run key."""
+    def __init__(self, first: PublicKey, position: Position, trust: TrustSpec | None = None) -> None:
+        """first: the charter's run key. trust: of the run's spec, where that is known."""
         self.first, self._position, self._announced = first, position, position.epoch
+        self._trust = trust
         self._generation = generation_of(position.epoch)
 
     @classmethod
     def of(cls, charter: Charter) -> KeysInForce:
         """Those at the log's beginning."""
-        return cls(charter.authority_key, first_position(charter))
+        return cls(charter.authority_key, first_position(charter), charter.spec.trust)
 
     @classmethod
     def alone(cls, run_key: PublicKey) -> KeysInForce:
@@ -37,11 +39,12 @@ class KeysInForce:
     @classmethod
     def named_in(cls, spec: RunSpec, run_key: PublicKey) -> KeysInForce:
         """Those that a spec names, before its run has a charter."""
-        return cls(run_key, Position(Round(0), BlobHash(""), closers=closers_named(spec, run_key)))
+        position = Position(Round(0), BlobHash(""), closers=closers_named(spec, run_key))
+        return cls(run_key, position, spec.trust)
 
     def since_the_start(self) -> KeysInForce:
         """With all run keys up to the newest one that is known: what they admitted was right then."""
-        return KeysInForce(self.first, replace(self._position, epoch=0))
+        return KeysInForce(self.first, replace(self._position, epoch=0), self._trust)
 
     def follow(self, position: Position) -> None:
         """The log is known up to `position`.
@@ -79,6 +82,17 @@ class KeysInForce:
     def bans(self, key: PublicKey) -> bool:
         """Whether the log bans a volunteer, as far as it is known."""
         return self._position.standings.bans(key)
+
+    def trusts(self, key: PublicKey) -> bool:
+        """Whether an admitted key is trusted, as far as the spec and the log are known."""
+        if self._trust is None:
+            return False
+        return self._position.standings.of(key, self._trust).level == "trusted"
+
+    def names_as_trusted(self, key: PublicKey) -> bool:
+        """Whether the log or the spec names the key, and it is trusted."""
+        named = self._trust is not None and key in self._trust.vouched
+        return (named or key in self._position.standings.by_key) and self.trusts(key)
 
     @property
     def at_work(self) -> Position:

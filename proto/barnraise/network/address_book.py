@@ -131,16 +131,17 @@ class AddressBook:
         return {key: self._contacts[key].value.addresses for key in nodes if key in self._contacts}
 
     def candidates(self, without: Iterable[PublicKey]) -> list[Node]:
-        """Other nodes to dial, with their addresses: first closers, then who answered, then by the newest
-        contact.
+        """Other nodes to dial, with their addresses: first closers, then trusted keys, then who answered,
+        then by the newest contact.
         """
         skipped = set(without)
         ranked = sorted(self._contacts.values(), key=self._rank, reverse=True)
         return [(entry.signer, entry.value.addresses) for entry in ranked if entry.signer not in skipped]
 
-    def _rank(self, contact: Signed[Contact]) -> tuple[bool, bool, int]:
+    def _rank(self, contact: Signed[Contact]) -> tuple[bool, bool, bool, int]:
         signer = contact.signer
-        return self._is_closer(signer), signer in self._answered, contact.value.at
+        trusted, answered = self.keys.trusts(signer), signer in self._answered
+        return self._is_closer(signer), trusted, answered, contact.value.at
 
     def _is_closer(self, node: PublicKey) -> bool:
         return node in self.closers

@@ -15,7 +15,7 @@ from barnraise.network.timing import TIMING, Timing
 
 log = logging.getLogger("barnraise.swarm")
 
-WEIGHTS = {Access.ADMITTED: 100, Access.RUN: 1000}
+WEIGHTS = {Access.ADMITTED: 100, Access.TRUSTED: 300, Access.RUN: 1000}
 """Of connections: the daemon closes those of the lowest weight where it has more than 512."""
 
 
@@ -28,8 +28,8 @@ class ConnectionUpkeep:
     timing: Timing = TIMING
     _since: dict[PublicKey, float] = field(default_factory=dict)
     """When each stranger that is connected was seen first."""
-    _preferred: set[PublicKey] = field(default_factory=set)
-    """The admitted keys that are connected, and known to the daemon as such."""
+    _preferred: dict[PublicKey, Access] = field(default_factory=dict)
+    """The admitted keys that are connected, and what the daemon knows them as."""
 
     async def run(self) -> None:
         """Runs until it is cancelled."""
@@ -53,6 +53,6 @@ class ConnectionUpkeep:
         for key in connected:
             if access[key] is Access.BANNED:
                 self.daemon.drop(key)
-            elif key not in strangers and key not in self._preferred:
+            elif key not in strangers and self._preferred.get(key) is not access[key]:
                 await self.daemon.prefer(key, WEIGHTS[access[key]])
-        self._preferred = {*connected} - {*strangers}
+        self._preferred = {key: of for key, of in access.items() if of in WEIGHTS}

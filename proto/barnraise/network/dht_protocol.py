@@ -40,10 +40,11 @@ MAX_ANSWER_BYTES = 2**18
 """Of one entry in an answer, some 300 records: half of `daemon.MAX_MESSAGE_BYTES`."""
 COST_BYTES = 2**14
 """A message counts once more for each of these."""
-RATES = {Access.STRANGER: Rate(5, 50), Access.ADMITTED: Rate(50, 500)}
+RATES = {Access.STRANGER: Rate(5, 50), Access.ADMITTED: Rate(50, 500), Access.TRUSTED: Rate(50, 500)}
 """Messages a second: a search is one to each of some eight nodes, and a volunteer searches a few times in
 five seconds."""
-STRANGERS = Rate(100, 400)
+TOGETHER = {Access.STRANGER: Rate(100, 400), Access.ADMITTED: Rate(300, 1500)}
+"""Of all keys with one access."""
 SMALL_BYTES, MAX_WAITING = 4096, 512
 """Of messages whose senders wait, and how many do."""
 
@@ -69,12 +70,12 @@ class BoundedProtocol(DHTProtocol):
     async def create(cls, p2p: Any, node_id: DHTID, *more: Any) -> BoundedProtocol:
         """As hivemind's."""
         made: BoundedProtocol = await super().create(p2p, node_id, *more)
-        made.storage, made.cache = BoundedStorage(), BoundedStorage()
+        made.storage, made.cache = BoundedStorage(made._trusts), BoundedStorage(made._trusts)
         return made
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._rates = KeyRates(RATES, STRANGERS)
+        self._rates = KeyRates(RATES, TOGETHER)
         self._random = Random()
         self._joined_by: set[PeerID] = set()
         self._waiting = 0
@@ -88,6 +89,10 @@ class BoundedProtocol(DHTProtocol):
         """hivemind passes no argument of ours but the validator."""
         guard: PeerGuard = self.record_validator.guard
         return guard
+
+    def _trusts(self, owner: Any) -> bool:
+        """Whether records of a key come first: trusted ones, and the closers'."""
+        return isinstance(owner, str) and self._guard.access(PublicKey(owner)) >= Access.TRUSTED
 
     def join_by(self, peers: Collection[PeerID]) -> None:
         """Enter these nodes in the routing table when they answer, also without an admission."""

@@ -1,12 +1,13 @@
 """What a node of the DHT keeps: a bounded number of records of each key, of each entry, and of all.
 
-hivemind's storage is bounded by time alone, so a key that may store one record may store any number.
+hivemind's storage is bounded by time alone, so a key that may store one record may store any number. In open
+runs keys are cheap too: where there is no room, a record of a trusted key takes the place of another one.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from hivemind.dht.routing import DHTID
@@ -29,11 +30,15 @@ and these, are not kept."""
 class BoundedStorage(DHTLocalStorage):
     """Refuses what is over a bound. Of a key over its own, the record that expires first is dropped."""
 
-    def __init__(self) -> None:
+    def __init__(self, trusts: Callable[[Any], bool] = lambda _: False) -> None:
+        """trusts: whether the key that is a record's subkey is trusted."""
         super().__init__()
+        self._trusts = trusts
         self._kept: dict[tuple[Any, bytes], dict[DHTID, float]] = {}
         """By subkey and kind, which entries have a record, and when that expires."""
         self._count = 0
+        self._next_expiry = float("-inf")
+        """No record that is kept expires before this: a flood costs no look at all of them each time."""
 
     def store(self, key: DHTID, value: bytes, expiration_time: float, subkey: Any = None) -> bool:
         """As hivemind's."""
@@ -56,7 +61,7 @@ class BoundedStorage(DHTLocalStorage):
         if known is not None and known.expiration_time >= expiration_time:
             return False
         kind = _kind(value)
-        if known is None and not self._has_room(entry, subkey, kind, expiration_time):
+        if known is None and not self._has_room(key, entry, subkey, kind, expiration_time):
             return False
         stored = bool(super().store_subkey(key, subkey, value, expiration_time))
         if stored:
@@ -67,47 +72,84 @@ class BoundedStorage(DHTLocalStorage):
         return stored
 
     def _has_room(
-        self, entry: DictionaryDHTValue | None, subkey: Any, kind: bytes, expiration_time: float
+        self,
+        key: DHTID,
+        entry: DictionaryDHTValue | None,
+        subkey: Any,
+        kind: bytes,
+        expiration_time: float,
     ) -> bool:
-        """Whether there is room for one more record of a key, after its oldest is dropped if need be.
-
-        A replayed one that would be the oldest drops none.
+        """Whether there is room for one more record, after others are dropped if need be: the key's oldest,
+        and where it is trusted, those of keys that are not. A replayed one that would be the oldest drops
+        none.
         """
-        if entry is not None and len(entry) >= MAX_PER_ENTRY:
-            return False
-        if self._count >= MAX_RECORDS:
-            self._forget_expired()
-            if self._count >= MAX_RECORDS:
-                return False
+        dropped: list[tuple[DHTID, Any, bytes]] = []
         own = self._kept.get((subkey, kind), {})
         if len(own) >= QUOTAS.get(kind, 0):
             first = min(own, key=own.__getitem__, default=None)
             if first is None or own[first] >= expiration_time:
                 return False
-            self._drop(first, subkey, kind)
+            dropped.append((first, subkey, kind))
+        if entry is not None and len(entry) >= MAX_PER_ENTRY:
+            other = self._untrusted((each for each, _ in entry.items()), subkey)
+            if other is None:
+                return False
+            dropped.append((key, other, kind))
+        if not dropped and not self._has_room_in_all(subkey):
+            return False
+        for place in dropped:
+            self._drop(*place)
         return True
+
+    def _has_room_in_all(self, subkey: Any) -> bool:
+        if self._count < MAX_RECORDS:
+            return True
+        self._forget_expired()
+        if self._count < MAX_RECORDS:
+            return True
+        other = self._untrusted((each for each, _ in self._kept), subkey)
+        if other is None:
+            return False
+        for kind in QUOTAS:
+            for key in [*self._kept.get((other, kind), ())]:
+                self._drop(key, other, kind)
+        return True
+
+    def _untrusted(self, subkeys: Iterable[Any], newcomer: Any) -> Any | None:
+        """One of a key that is not trusted, where the newcomer is."""
+        if not self._trusts(newcomer):
+            return None
+        return next((subkey for subkey in subkeys if not self._trusts(subkey)), None)
 
     def _note(self, key: DHTID, subkey: Any, kind: bytes, expiration_time: float) -> None:
         own = self._kept.setdefault((subkey, kind), {})
         self._count += key not in own
         own[key] = expiration_time
+        self._next_expiry = min(self._next_expiry, expiration_time)
 
     def _drop(self, key: DHTID, subkey: Any, kind: bytes) -> None:
         own = self._kept[subkey, kind]
         del own[key]
+        if not own:
+            del self._kept[subkey, kind]
         self._count -= 1
         entry = self.get(key)
         if entry is not None and isinstance(entry.value, DictionaryDHTValue):
             del entry.value[subkey]
+            if not entry.value.data:  # a key may name any number of entries
+                del self[key]
 
     def _forget_expired(self) -> None:
         now = timed_storage.get_dht_time()  # which `RecordDht` replaces
+        if now <= self._next_expiry:
+            return
         live = {
             place: {key: expiry for key, expiry in own.items() if expiry >= now}
             for place, own in self._kept.items()
         }
         self._kept = {place: own for place, own in live.items() if own}
         self._count = sum(map(len, self._kept.values()))
+        self._next_expiry = min((min(own.values()) for own in self._kept.values()), default=float("inf"))
 
 
 def _kind(value: bytes) -> bytes:

@@ -78,7 +78,9 @@ class Gossip:
         self._identity, self._run, self._clock = identity, run, clock
         self._store, self._open_stream = store, open_stream
         self._random, self._timing = random, timing
-        self._cache = RecordCache.of_node(counts=self._is_coordinator) if cache is None else cache
+        self._cache = (
+            RecordCache.of_node(counts=self._is_coordinator, trusts=keys.trusts) if cache is None else cache
+        )
         self._poller = DhtPoller(look_up, self._keep, elapsed, random, timing)
         self._guard, self._limits = guard, StreamLimits(guard, message_rates())
         self._slots = asyncio.Semaphore(MAX_SENDS)

@@ -20,6 +20,7 @@ from barnraise.contract.records import Commit, Head, Presence, Record
 from barnraise.contract.rounds import seconds_between
 from barnraise.core.ids import Millis, PublicKey, Round
 from barnraise.core.signed import Signed
+from barnraise.network.key_access import nobody
 from barnraise.network.timing import TIMING
 
 FAN_OUT = 5
@@ -32,6 +33,9 @@ MAX_ANSWERS_PER_SECOND = 32
 VERSIONS = 4
 """Commits of one volunteer to one round that are forwarded: it may have to repeat its commit, but not
 often."""
+MAX_COMMITS = 2048
+"""Commits to one round that are kept, of all volunteers together: twice as many as a round can fold, and
+15 MB where all are as large as one may be."""
 MAX_VOLUNTEERS = 4096
 """Volunteers that a volunteer remembers: a sample to forward to, where there are more."""
 MAX_COUNTED = 16_384
@@ -58,7 +62,9 @@ class RecordCache:
     signed_head: Signed[Head] | None = None
     """The newest."""
     limit: int = MAX_VOLUNTEERS
-    """Volunteers that are remembered, and that have commits to one round."""
+    """Volunteers that are remembered."""
+    trusts: Callable[[PublicKey], bool] = nobody
+    """Whether a volunteer is trusted. It takes the place of one that is not, and no other key does."""
     _is_proved: bool = False
     """Whether the newest head is."""
     _present: dict[PublicKey, Presence] = field(default_factory=dict)
@@ -66,9 +72,9 @@ class RecordCache:
     """By round and owner, the newest last."""
 
     @classmethod
-    def of_node(cls, *, counts: bool) -> RecordCache:
-        """counts: whether the node keeps the heartbeats of all volunteers."""
-        return cls(limit=MAX_COUNTED if counts else MAX_VOLUNTEERS)
+    def of_node(cls, *, counts: bool, trusts: Callable[[PublicKey], bool] = nobody) -> RecordCache:
+        """counts: whether the node keeps the heartbeats of all volunteers. trusts: as the field."""
+        return cls(limit=MAX_COUNTED if counts else MAX_VOLUNTEERS, trusts=trusts)
 
     def open_round(self) -> Round | None:
         """By the newest head. None before there is one."""
@@ -139,21 +145,37 @@ class RecordCache:
         known = self._present.get(owner)
         if known is not None and presence.at <= known.at:
             return Novelty.DUPLICATE if presence.at == known.at else Novelty.STALE
+        self._forget_silent(now)
+        if known is None and not self._has_place(owner):
+            return Novelty.STALE
         self._present.pop(owner, None)
         self._present[owner] = presence
-        self._forget_silent(now)
         return Novelty.NEW
 
     def _forget_silent(self, now: Millis) -> None:
-        """Drop at most two of the volunteers without news for longest: those over the limit, and those that
-        were silent for twice as long as their heartbeat counts.
+        """Drop at most two of the volunteers without news for longest: those that were silent for twice as
+        long as their heartbeat counts, and, where there is no further place, for as long.
         """
-        beat = heartbeat_seconds(self.volunteers)
+        beats = heartbeat_seconds(self.volunteers) * (2 if len(self._present) < self.limit else 1)
         for owner in [*islice(self._present, 2)]:
-            oldest = self._present[owner]
-            if len(self._present) <= self.limit and is_live(Millis(oldest.at), 2 * beat, now):
+            if is_live(Millis(self._present[owner].at), beats, now):
                 return
             del self._present[owner]
+
+    def _has_place(self, newcomer: PublicKey) -> bool:
+        """Whether one more volunteer is remembered: who is present keeps its place, unless the newcomer alone
+        of the two is trusted.
+        """
+        if len(self._present) < self.limit:
+            return True
+        other = self._untrusted(self._present) if self.trusts(newcomer) else None
+        if other is None:
+            return False
+        del self._present[other]
+        return True
+
+    def _untrusted(self, owners: Iterable[PublicKey]) -> PublicKey | None:
+        return next((owner for owner in owners if not self.trusts(owner)), None)
 
     def _receive_commit(self, signed: Signed[Commit]) -> Novelty:
         round, open_round = Round(signed.value.round), 0 if self.head is None else self.head.round
@@ -161,18 +183,28 @@ class RecordCache:
         if not open_round - ROUNDS_KEPT < round <= open_round + 1:
             return Novelty.STALE
         owners = self._commits.setdefault(round, {})
-        if len(owners) == self.limit and signed.signer not in owners:
-            return Novelty.STALE
-        versions = owners.setdefault(signed.signer, [])
+        versions = owners.get(signed.signer, [])
         for known in versions:
             if known.wire == signed.wire:  # re-announced: now newest
                 versions.remove(known)
                 versions.append(known)
                 return Novelty.DUPLICATE
-        if len(versions) == VERSIONS:
+        if len(versions) == VERSIONS or not self._has_room(owners, signed.signer):
             return Novelty.STALE
-        versions.append(signed)
+        owners.setdefault(signed.signer, versions).append(signed)
         return Novelty.NEW
+
+    def _has_room(self, owners: dict[PublicKey, list[Signed[Commit]]], signer: PublicKey) -> bool:
+        """Whether a round's commits have room for one more, after those of an owner that is not trusted make
+        room for a trusted one's.
+        """
+        if sum(map(len, owners.values())) < MAX_COMMITS:
+            return True
+        other = self._untrusted(owners) if self.trusts(signer) else None
+        if other is None:
+            return False
+        del owners[other]
+        return True
 
 
 def forward_targets(

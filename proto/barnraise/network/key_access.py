@@ -1,7 +1,8 @@
 """What a key may use of a node: the one place that streams, gossip, the DHT and connections ask. Pure.
 
 Places are limited, and keys without an admission cost nothing, so they never take the place of a key that is
-known to be admitted.
+known to be admitted. In open runs admissions cost little too: keys on probation never take the place of a
+trusted one.
 """
 
 from __future__ import annotations
@@ -25,13 +26,16 @@ class Access(IntEnum):
     STRANGER = 1
     """No admission of it was seen, such as of a program that looks up addresses, or is about to join."""
     ADMITTED = 2
-    """A record of it with a valid admission was seen."""
-    RUN = 3
+    """A record of it with a valid admission was seen. It is on probation, or suspended."""
+    TRUSTED = 3
+    """It is admitted and trusted, as every key of a run by invitation is before a verdict; or the log or the
+    spec names it as trusted."""
+    RUN = 4
     """The run's own keys: the coordinator and the closers."""
 
 
 def nobody(key: PublicKey) -> bool:
-    """Where no key is banned."""
+    """Where no key is banned, or none is trusted."""
     return False
 
 
@@ -53,4 +57,6 @@ class KeyAccess:
             return Access.RUN
         if self._banned(key):
             return Access.BANNED
-        return Access.ADMITTED if key in self._admitted else Access.STRANGER
+        if key in self._admitted:
+            return Access.TRUSTED if self._keys.trusts(key) else Access.ADMITTED
+        return Access.TRUSTED if self._keys.names_as_trusted(key) else Access.STRANGER

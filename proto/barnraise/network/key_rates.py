@@ -1,7 +1,8 @@
 """How often a key may do something with a node. Pure: times are arguments.
 
-Each key has a token bucket, and strangers share one more: keys without an admission are free, so a rate for
-each of them bounds nothing. Under a flood each of them is served in proportion to what it asks.
+Each key has a token bucket, and the keys of one access may share one more: keys without an admission are
+free, and in open runs admissions cost little, so a rate for each of them bounds nothing. Under a flood each
+of them is served in proportion to what it asks.
 """
 
 from __future__ import annotations
@@ -63,10 +64,10 @@ class _Bucket:
 class KeyRates:
     """The rates of all keys for one kind of act."""
 
-    def __init__(self, each: Mapping[Access, Rate], strangers: Rate) -> None:
-        """each: of one key; one that is missing has no limit. strangers: of all of them together."""
-        self._each, self._strangers = each, strangers
-        self._all_strangers: _Bucket | None = None
+    def __init__(self, each: Mapping[Access, Rate], together: Mapping[Access, Rate]) -> None:
+        """each: of one key. together: of all keys with one access. Those that are missing have no limit."""
+        self._each, self._together = each, together
+        self._shared: dict[Access, _Bucket] = {}
         self._buckets: dict[PublicKey, _Bucket] = {}
 
     def take(self, key: PublicKey, access: Access, now: float, amount: float = 1.0) -> Verdict:
@@ -75,11 +76,11 @@ class KeyRates:
         if rate is None:
             return Verdict.ALLOWED
         verdict = self._bucket(key, rate, now).take(amount, now)
-        if access is not Access.STRANGER or verdict is not Verdict.ALLOWED:
+        if access not in self._together or verdict is not Verdict.ALLOWED:
             return verdict
-        if self._all_strangers is None:
-            self._all_strangers = _Bucket(self._strangers, now)
-        return self._all_strangers.share(amount, now)
+        if access not in self._shared:
+            self._shared[access] = _Bucket(self._together[access], now)
+        return self._shared[access].share(amount, now)
 
     def _bucket(self, key: PublicKey, rate: Rate, now: float) -> _Bucket:
         bucket = self._buckets.pop(key, None) or _Bucket(rate, now)

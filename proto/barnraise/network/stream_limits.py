@@ -1,8 +1,8 @@
 """Which incoming streams of one protocol are served. Admitted keys come first.
 
 Keys of strangers are free: a program makes any number of them. They share places of their own, and give them
-up to admitted keys. Among equals the key with the fewest streams comes first, and a stream that takes long
-ends before one that has just begun.
+up to admitted keys. Of these the trusted ones come first, and leave some places to the others. Among equals
+the key with the fewest streams comes first, and a stream that takes long ends before one that has just begun.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ MAX_STREAMS = 96
 """Streams of one protocol that are served at once."""
 MAX_STRANGERS = 32
 """Of them, those of strangers."""
-MAX_PER_KEY = {Access.STRANGER: 4, Access.ADMITTED: 8, Access.RUN: 16}
+LEFT_TO_ADMITTED = 32
+"""Of them, those that trusted keys leave to other admitted ones."""
+MAX_PER_KEY = {Access.STRANGER: 4, Access.ADMITTED: 8, Access.TRUSTED: 8, Access.RUN: 16}
 LONG_SECONDS = 20.0
 """A stream that is served for longer gives way to an equal: a piece of 256 KiB takes this long at 13 kB/s."""
 
@@ -35,14 +37,16 @@ PARKED_SECONDS = 15.0
 the next stream at once, and each costs a millisecond here; libp2p lets a peer have some 256 at a time."""
 MAX_PARKED_PER_KEY, MAX_PARKED = 64, 512
 """Streams that wait so. A key with more is disconnected."""
-_REFUSALS = {Access.STRANGER: Rate(1, 10), Access.ADMITTED: Rate(2, 50)}
-_MESSAGES = {Access.STRANGER: Rate(2, 20), Access.ADMITTED: Rate(30, 300)}
+_REFUSALS = {Access.STRANGER: Rate(1, 10), Access.ADMITTED: Rate(2, 50), Access.TRUSTED: Rate(2, 50)}
+_MESSAGES = {Access.STRANGER: Rate(2, 20), Access.ADMITTED: Rate(30, 300), Access.TRUSTED: Rate(30, 300)}
 """A volunteer forwards each contribution of a round at its end, and each head."""
+_TOGETHER = {Access.STRANGER: Rate(30, 120), Access.ADMITTED: Rate(300, 1500)}
+"""A round of 32 contributions has some 200 messages for each node, all heartbeats together 20 a second."""
 
 
 def message_rates() -> KeyRates:
     """How many streams with one message each a key may open."""
-    return KeyRates(_MESSAGES, strangers=Rate(30, 120))
+    return KeyRates(_MESSAGES, _TOGETHER)
 
 
 @dataclass
@@ -71,7 +75,7 @@ class StreamLimits:
     """Of the streams that a key opens, where each costs as much as the next."""
     _streams: list[IncomingStream] = field(default_factory=list)
     _parked: dict[asyncio.StreamWriter, PublicKey] = field(default_factory=dict)
-    _refusals: KeyRates = field(default_factory=lambda: KeyRates(_REFUSALS, strangers=Rate(1e9, 1e9)))
+    _refusals: KeyRates = field(default_factory=lambda: KeyRates(_REFUSALS, together={}))
 
     @contextmanager
     def admitted(self, peer: PublicKey, writer: asyncio.StreamWriter) -> Iterator[IncomingStream | None]:
@@ -142,7 +146,13 @@ def stream_to_end(
     held: the streams of each key.
     """
 
+    admitted = sum(stream.access is Access.ADMITTED for stream in streams)
+
     def gives_way(stream: IncomingStream) -> bool:
+        if (stream.access, access) == (Access.ADMITTED, Access.TRUSTED):
+            return admitted > LEFT_TO_ADMITTED
+        if (stream.access, access) == (Access.TRUSTED, Access.ADMITTED):
+            return admitted < LEFT_TO_ADMITTED
         if stream.access is not access:
             return stream.access < access
         if held[stream.peer] > held[peer] + 1 or now - stream.since > LONG_SECONDS:

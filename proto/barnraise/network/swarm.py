@@ -110,7 +110,8 @@ class Swarm:
 
         daemon, nodes = await _entered(start, bootstrap, book, may_be_first)
         guard = PeerGuard(KeyAccess(keys, keys.bans), daemon.drop)
-        cache = RecordCache.of_node(counts=counts or identity.public in keys.signers)
+        counts = counts or identity.public in keys.signers
+        cache = RecordCache.of_node(counts=counts, trusts=keys.trusts)
         try:
             dht = await RecordDht.join(
                 daemon, run, keys, clock, nodes, guard, cache.open_round, timing, may_be_first=may_be_first

@@ -1,0 +1,169 @@
+"""Two thousand admitted keys, as anybody makes in an open run, fill what a node keeps for all of them.
+
+What they fill has a bound for all keys together, and the records of trusted keys take places of theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, lru_cache
+from typing import Any
+
+import pytest
+from hivemind.dht.routing import DHTID
+from hivemind.dht.storage import DictionaryDHTValue
+from hivemind.dht.validation import DHTRecord
+from hivemind.utils import MSGPackSerializer, timed_storage
+
+from barnraise.contract.dht_keys import dht_key_of
+from barnraise.contract.keys_in_force import KeysInForce
+from barnraise.contract.records import Commit, Presence, Record, tagged
+from barnraise.contract.trust_spec import TrustSpec
+from barnraise.core.identity import Identity
+from barnraise.core.ids import PublicKey, Round
+from barnraise.core.signed import Signed, sign
+from barnraise.network import dht_storage, gossip_policy
+from barnraise.network.dht_storage import MAX_PER_ENTRY, BoundedStorage
+from barnraise.network.gossip_policy import MAX_COMMITS, Novelty, RecordCache
+from barnraise.network.key_access import Access, KeyAccess, nobody
+from barnraise.network.peer_guard import PeerGuard
+from barnraise.network.record_dht import RecordValidator
+from tests.support import parts
+from tests.support.attackers import key_number
+
+KEYS = [key_number(number) for number in range(2000)]
+OPEN = Round(5)
+ROUNDS = [OPEN - 1, OPEN, OPEN + 1]
+TRUSTED = parts.ADA
+EXPIRES = parts.NOW / 1000 + 3000
+LARGEST = 3000
+"""Bytes of a commit, of at most 3072."""
+
+
+class Node:
+    """What a node keeps of records, without its network."""
+
+    def __init__(self, vouched: tuple[str, ...] = (TRUSTED.public,)) -> None:
+        keys = KeysInForce(
+            parts.AUTHORITY.public, parts.keys().position, TrustSpec(mode="open", vouched=vouched)
+        )
+        access = KeyAccess(keys)
+        self.validator = RecordValidator(parts.RUN, keys, lambda: parts.NOW, PeerGuard(access), lambda: OPEN)
+        self.storage = BoundedStorage(lambda key: access.of(key) >= Access.TRUSTED)
+        self.cache = RecordCache.of_node(counts=True, trusts=keys.trusts)
+        self.cache.receive(sign(parts.AUTHORITY, parts.head(round=OPEN)), parts.NOW)
+
+    def store(self, signed: Signed[Record]) -> bool:
+        """As a message of another node."""
+        place = dht_key_of(signed.value)
+        key, value = DHTID.generate(source=place.key), MSGPackSerializer.dumps(tagged(signed))
+        record = DHTRecord(key.to_bytes(), MSGPackSerializer.dumps(place.subkey), value, EXPIRES)
+        return self.validator.validate(record) and self.storage.store(key, value, EXPIRES, place.subkey)
+
+    def receive(self, signed: Signed[Record]) -> Novelty:
+        """By gossip."""
+        return self.cache.receive(signed, parts.NOW)
+
+    def stored(self) -> list[tuple[PublicKey, int]]:
+        """The owners and sizes of all records."""
+        entries: list[Any] = [each.value for _, each in self.storage.items()]
+        records = [
+            item for entry in entries for item in entry.items() if isinstance(entry, DictionaryDHTValue)
+        ]
+        return [(owner, len(value)) for owner, (value, _) in records]
+
+
+@pytest.fixture(autouse=True)
+def run_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timed_storage, "get_dht_time", lambda: parts.NOW / 1000)
+
+
+@lru_cache
+def admission(owner: Identity) -> str:
+    return parts.admission(owner)
+
+
+@cache
+def commit(owner: Identity, round: int = OPEN, tokens: int = 64, padding: int = 0) -> Signed[Record]:
+    """padding: bytes of a field that is not known."""
+    record = parts.commit(owner, round=round, tokens=tokens, admission=admission(owner))
+    if not padding:
+        return sign(owner, record)
+    payload = (record.model_dump_json()[:-1] + f',"x":"{"x" * padding}"}}').encode()
+    wire = bytes.fromhex(owner.public) + owner.sign(Commit.DOMAIN + payload) + payload
+    assert len(wire) < LARGEST
+    return Signed(record, owner.public, wire)
+
+
+@cache
+def heartbeat(owner: Identity) -> Signed[Record]:
+    beat: Presence = parts.presence(owner, admission=admission(owner), parts=64)
+    return sign(owner, beat)
+
+
+def test_what_the_dht_keeps_has_a_bound_and_a_trusted_key_s_commit_is_kept() -> None:
+    node = Node()
+    assert sum(node.store(commit(key, padding=1700)) for key in KEYS) == MAX_PER_ENTRY
+    assert sum(size for _, size in node.stored()) < MAX_PER_ENTRY * LARGEST
+    assert node.store(commit(TRUSTED))
+    assert TRUSTED.public in dict(node.stored())
+    assert len(node.stored()) == MAX_PER_ENTRY
+    assert not node.store(commit(KEYS[-1])), "no place comes free for the others"
+
+
+def test_without_trust_the_flood_keeps_all_places() -> None:
+    node = Node(vouched=())
+    assert sum(node.store(commit(key)) for key in KEYS) == MAX_PER_ENTRY
+    assert not node.store(commit(TRUSTED))
+
+
+def test_heartbeats_of_all_keys_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dht_storage, "MAX_RECORDS", 1000)
+    node = Node()
+    assert sum(node.store(heartbeat(key)) for key in KEYS) == 1000
+    assert node.store(heartbeat(TRUSTED))
+    assert len(node.stored()) == 1000
+    assert TRUSTED.public in dict(node.stored())
+
+
+@pytest.mark.parametrize("trusts", [None, nobody])
+def test_commits_in_gossip_have_a_bound_and_a_trusted_key_s_one_is_kept(
+    trusts: Callable[[PublicKey], bool] | None,
+) -> None:
+    """trusts: another answer than the node's."""
+    node = Node()
+    node.cache.trusts = trusts or node.cache.trusts
+    for key in KEYS:
+        node.receive(commit(key))
+        node.receive(commit(key, tokens=65))
+    assert len(node.cache.commits(OPEN)) <= MAX_COMMITS
+    assert sum(map(len, node.cache._commits[OPEN].values())) == MAX_COMMITS
+    kept = node.receive(commit(TRUSTED)) is Novelty.NEW
+    assert kept is (trusts is None)
+    assert (TRUSTED.public in {each.signer for each in node.cache.commits(OPEN)}) is kept
+
+
+def test_commits_to_rounds_around_the_open_one_leave_it_its_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gossip_policy, "MAX_COMMITS", 4 * 64)
+    node = Node()
+    for round in ROUNDS:
+        for key in KEYS[:64]:
+            for tokens in range(1, 6):
+                node.receive(commit(key, round, tokens))
+    assert {round: len(each) for round, each in node.cache._commits.items()} == dict.fromkeys(ROUNDS, 64)
+    assert node.receive(commit(KEYS[-1])) is Novelty.STALE
+    assert node.receive(commit(TRUSTED)) is Novelty.NEW
+
+
+def test_newcomers_do_not_crowd_out_who_is_present() -> None:
+    """Nor a trusted key that comes late."""
+    node, others = Node(), KEYS[1000:]
+    node.cache.limit = 1000
+    for key in [*KEYS[:1000], *others]:
+        node.receive(heartbeat(key))
+    present = {each.owner for each in node.cache.present(parts.NOW)}
+    assert present == {key.public for key in KEYS[:1000]}
+    assert node.receive(heartbeat(TRUSTED)) is Novelty.NEW
+    present = {each.owner for each in node.cache.present(parts.NOW)}
+    assert TRUSTED.public in present
+    assert len(present) == 1000
