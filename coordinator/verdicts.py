@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.table import Table
 
 from barnraise.contract.audit_figures import Figures
-from barnraise.contract.log_entries import Change, StandingChange, parse_entry
+from barnraise.contract.log_entries import Change, NeedsNewer, changes_of, parse_entry
 from barnraise.contract.verdict import Verdict
 from barnraise.core.errors import TrustError, UserError
 from barnraise.core.ids import PublicKey, short
@@ -43,11 +43,11 @@ def read_changes(archive: Path) -> list[Decision]:
 def _decisions(file: Path) -> list[Decision]:
     try:
         entry = parse_entry(file.read_bytes())
-        if not isinstance(entry, StandingChange):
+        if isinstance(entry, NeedsNewer):
             return []
         return [
             Decision(entry.round, change, open_text(Verdict, change.verdict, signer=None).value)
-            for change in entry.changes
+            for change in changes_of(entry)
             if change.verdict is not None
         ]
     except TrustError:  # `peer verify` reports it

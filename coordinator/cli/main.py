@@ -17,7 +17,7 @@ from coordinator.cli.key import key
 from coordinator.cli.new import new
 from coordinator.cli.peers import ban, peers, unban, vouch
 from coordinator.cli.publish import publish
-from coordinator.cli.rollback import rollback
+from coordinator.cli.rollback import continue_run, rollback
 from coordinator.cli.serve import serve
 from coordinator.cli.status import status
 from coordinator.cli.verdicts import verdicts
@@ -39,7 +39,7 @@ def main(debug: bool) -> None:
 
 
 for command in (
-    new, check, serve, status, publish, invite, peers, ban, unban, vouch, rollback, follow, closer_key,
-    delegate, backup, restore, key, verdicts,
+    new, check, serve, status, publish, invite, peers, ban, unban, vouch, rollback, continue_run, follow,
+    closer_key, delegate, backup, restore, key, verdicts,
 ):  # fmt: skip
     main.add_command(command)

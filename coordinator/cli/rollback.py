@@ -1,6 +1,8 @@
-"""`coordinator rollback`."""
+"""`coordinator rollback` and `continue`."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import click
 
@@ -8,12 +10,15 @@ from barnraise.core.errors import UserError
 from barnraise.runtime.console import plain_errors, say
 from coordinator.run_folder import JOURNAL, run_folder
 
+_run = click.argument("run", metavar="RUN|FOLDER")
+_note = click.option("--note", default="", metavar="TEXT", help="Why: the log says it to everybody.")
+
 
 @click.command()
-@click.argument("run", metavar="RUN|FOLDER")
+@_run
 @click.option("--to", type=click.IntRange(min=0), required=True, metavar="ROUND", help="Its state is taken.")
 @click.option("--ban", "banned", multiple=True, metavar="KEY", help="Ban a key with it; may be repeated.")
-@click.option("--note", default="", metavar="TEXT", help="Why: the log says it to everybody.")
+@_note
 @plain_errors
 def rollback(run: str, to: int, banned: tuple[str, ...], note: str) -> None:
     """Have RUN (or FOLDER) go on from the state that it had at the beginning of ROUND.
@@ -28,9 +33,29 @@ def rollback(run: str, to: int, banned: tuple[str, ...], note: str) -> None:
     from coordinator.peers import chosen_keys
     from coordinator.rounds.rollback_order import RollbackOrder, leave_rollback
 
-    folder = run_folder(run)
-    if not (folder / JOURNAL).exists():
-        raise UserError(f"{folder} has no run", fix="Give the name or the folder of a run of this machine.")
+    folder = _folder(run)
     keys = chosen_keys(folder, banned, None) if banned else ()
     leave_rollback(folder, RollbackOrder(to=to, banned=tuple(sorted(set(keys))), note=note[:400]))
     say(f"the run goes back to the state of round {to} once the coordinator has entered it into the log")
+
+
+@click.command("continue")
+@_run
+@plain_errors
+def continue_run(run: str) -> None:
+    """Have RUN (or FOLDER), which is halted, go on from its newest state.
+
+    A run halts where audits ban keys soon after a rollback and the losses rose again. `coordinator rollback`
+    has it go on as well, from an earlier state.
+    """
+    from coordinator.rounds.standing_orders import StandingOrder, leave_order
+
+    leave_order(_folder(run), StandingOrder(continues=True))
+    say("the run continues once the running coordinator has entered it into the log")
+
+
+def _folder(run: str) -> Path:
+    folder = run_folder(run)
+    if not (folder / JOURNAL).exists():
+        raise UserError(f"{folder} has no run", fix="Give the name or the folder of a run of this machine.")
+    return folder

@@ -175,6 +175,13 @@ def not_awaited_message(reason: reasons.NotAwaited) -> str:
             assert_never(reason)
 
 
+HALTED_FIX = (
+    "Look at `coordinator peers` and `coordinator verdicts`, and ban who does harm. Then `coordinator"
+    " rollback --to ROUND` goes back, or `coordinator continue` goes on from here"
+)
+"""What a maintainer does about a run that is halted."""
+
+
 def no_rollback_message(reason: reasons.NoRollback | reasons.HarmAfterRollback) -> str:
     """Why the run does not go back to an earlier state by itself."""
     match reason:
@@ -207,6 +214,8 @@ def reopen_message(reason: reasons.ReopenReason) -> str:
 def wait_message(reason: reasons.WaitReason) -> str:
     """Why a round stays open."""
     match reason:
+        case reasons.RunHalted():
+            return "the run is halted: audits banned keys soon after a rollback, and the losses rose again"
         case reasons.NoVolunteers():
             return "no volunteer is connected: share the invite"
         case reasons.SittingOut(idle, left):

@@ -196,6 +196,11 @@ NoRollback = NothingIsBanned | NothingFolded | LossesUnharmed
 
 
 @dataclass(frozen=True)
+class RunHalted(Reason):
+    """The log says that no round closes until the maintainer decides."""
+
+
+@dataclass(frozen=True)
 class NoVolunteers(Reason):
     """No volunteer is live."""
 
@@ -244,7 +249,13 @@ class AwaitingContributions(Reason):
 
 
 WaitReason = (
-    NoVolunteers | SittingOut | MoreVolunteersNeeded | FetchingLast | StillTraining | AwaitingContributions
+    RunHalted
+    | NoVolunteers
+    | SittingOut
+    | MoreVolunteersNeeded
+    | FetchingLast
+    | StillTraining
+    | AwaitingContributions
 )
 
 # What the coordinator does between two decisions

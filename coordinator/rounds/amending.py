@@ -14,16 +14,17 @@ from barnraise.core.errors import UserError
 from barnraise.core.ids import Millis, short
 from barnraise.core.plain_text import one_line
 from coordinator.messages.audits import standing_message
-from coordinator.messages.rounds import no_rollback_message
-from coordinator.reasons.rounds import NothingIsBanned
+from coordinator.messages.rounds import HALTED_FIX, no_rollback_message
+from coordinator.reasons.rounds import HarmAfterRollback
 from coordinator.rounds.automatic_rollback import (
     GoBack,
     Halt,
-    RunHalted,
     Stay,
     after_verdicts,
     banned_by_audits,
+    first_harm,
     losses_rose,
+    rounds_since_rollback,
 )
 from coordinator.rounds.delegating import Delegating
 from coordinator.rounds.rollback_order import RollbackOrders
@@ -71,6 +72,8 @@ class Amending:
                     log.error("the run is not rolled back: %s. %s", error.problem, error.fix)
                     return entry
                 return ordered(back, run, self.store.authority)
+            case Halt():
+                return ordered(entry.model_copy(update={"halted": True}), run, self.store.authority)
             case _:
                 return entry
 
@@ -87,28 +90,38 @@ class Amending:
 def decision_on(entry: StandingChange, store: RunStore) -> Stay | GoBack | Halt:
     """Whether bans by audits lead to a rollback."""
     run = store.snapshot
-    return after_verdicts(banned_by_audits(entry.changes), losses_rose(run, store.chance), run)
+    harm = first_harm(entry, run, store.blobs.get)
+    return after_verdicts(harm, bool(harm) and losses_rose(run, store.chance), run)
 
 
 def report_amended(entry: Requested, store: RunStore) -> None:
-    """Log what the log says now. Raises RunHalted where it bans keys soon after a rollback."""
+    """Log what the log says now."""
     match entry:
         case Delegation(closers=closers):
             log.info("from round %d on %d closers close rounds", entry.round + 1, len(closers) or 1)
         case Succession(named=named):
             log.info("the log names %s as the successor of the run key", short(named.successor))
-        case StandingChange(changes=changes):
+        case StandingChange(changes=changes, halted=halted):
             for change in changes:
                 log.info("%s", standing_message(change))
-            match decision_on(entry, store):
-                case Halt(reason=reason):
-                    raise RunHalted(reason)
-                case Stay(reason=reason) if not isinstance(reason, NothingIsBanned):
-                    log.info("no rollback: %s", no_rollback_message(reason))
-        case Rollback(to=to, round=round, note=note):
+            if halted is not None:
+                _report_halted(entry, store)
+            elif isinstance(stay := decision_on(entry, store), Stay) and banned_by_audits(entry):
+                log.info("no rollback: %s", no_rollback_message(stay.reason))
+        case Rollback(to=to, round=round, note=note, changes=changes):
+            for change in changes:
+                log.info("%s", standing_message(change))
             log.warning(
                 "round %d folds nothing: the run goes back to the state of round %d%s",
                 round, to, f" ({one_line(note)})" if note else "",
             )  # fmt: skip
         case _:
             assert_never(entry)
+
+
+def _report_halted(entry: StandingChange, store: RunStore) -> None:
+    if not entry.halted:
+        log.info("the run continues, by its maintainer's order")
+        return
+    reason = HarmAfterRollback(tuple(banned_by_audits(entry)), rounds_since_rollback(store.snapshot) or 0)
+    log.error("%s. %s", no_rollback_message(reason), HALTED_FIX)

@@ -12,16 +12,14 @@ A run that went back twice would do so for ever: a person has to look.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from barnraise.contract.log_entries import Change
+from barnraise.contract.evidence import TOLERANCE, Account
+from barnraise.contract.log_entries import Change, NeedsNewer, StandingChange, changes_of, parse_entry
 from barnraise.contract.tip import Position
 from barnraise.contract.verdict import Verdict
-from barnraise.core.errors import StateError
 from barnraise.core.ids import PublicKey
 from barnraise.core.signed import open_text
-from coordinator.messages.rounds import no_rollback_message
 from coordinator.reasons.rounds import (
     HarmAfterRollback,
     LossesUnharmed,
@@ -29,22 +27,11 @@ from coordinator.reasons.rounds import (
     NothingFolded,
     NothingIsBanned,
 )
+from coordinator.store.rolling_back import Read
 from coordinator.store.run_state import RunState
 
 HARM = 0.05
 """Share by which the newest held-out loss is above the lowest one where the losses rose."""
-
-
-class RunHalted(StateError):
-    """The run may not go back once more by itself."""
-
-    def __init__(self, reason: HarmAfterRollback) -> None:
-        super().__init__(
-            no_rollback_message(reason),
-            fix="Look at `coordinator peers`, ban who does harm, and go back by `coordinator rollback --to`."
-            " Then start the coordinator again.",
-        )
-        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -63,13 +50,13 @@ class GoBack:
 
 @dataclass(frozen=True)
 class Halt:
-    """The run halts once the bans are in the log."""
+    """The entry with the bans says that the run halts."""
 
     reason: HarmAfterRollback
 
 
 def after_verdicts(first_harm: dict[PublicKey, int], harmed: bool, run: RunState) -> Stay | GoBack | Halt:
-    """first_harm: of each key that is banned, the first round to which it is known to have done harm.
+    """first_harm: of each key that is banned, the first round in which it may have done harm.
 
     harmed: whether the losses rose.
     """
@@ -81,10 +68,15 @@ def after_verdicts(first_harm: dict[PublicKey, int], harmed: bool, run: RunState
         return Stay(NothingFolded())
     if not harmed:
         return Stay(LossesUnharmed())
-    since = [run.round - last for _, last in position.void]
-    if since and min(since) <= run.spec.checkpoint.rollback_rounds:
-        return Halt(HarmAfterRollback(tuple(sorted(first_harm)), min(since)))
+    since = rounds_since_rollback(run)
+    if since is not None and since <= run.spec.checkpoint.rollback_rounds:
+        return Halt(HarmAfterRollback(tuple(sorted(first_harm)), since))
     return GoBack(_in_force(max(run.replay_from, min(folded)), position))
+
+
+def rounds_since_rollback(run: RunState) -> int | None:
+    """Rounds since the last one; None where there was none."""
+    return min((run.round - last for _, last in run.position.void), default=None)
 
 
 def _in_force(to: int, position: Position) -> int:
@@ -95,16 +87,43 @@ def _in_force(to: int, position: Position) -> int:
     return to
 
 
-def banned_by_audits(changes: Iterable[Change]) -> dict[PublicKey, int]:
-    """As `first_harm` of `after_verdicts`: the verdicts were checked when they were made."""
-    found: dict[PublicKey, int] = {}
-    for change in changes:
-        if change.level == "banned" and change.cause == "audit" and change.verdict is not None:
-            figures = open_text(Verdict, change.verdict, signer=None).value.figures
-            found[PublicKey(change.key)] = min(
-                (each.round for each in figures if each.score > 0), default=figures[-1].round
-            )
+def banned_by_audits(entry: StandingChange) -> list[PublicKey]:
+    """The keys that an entry bans by verdicts."""
+    return [PublicKey(each.key) for each in entry.changes if each.level == "banned" and each.cause == "audit"]
+
+
+def first_harm(entry: StandingChange, run: RunState, read: Read) -> dict[PublicKey, int]:
+    """As in `after_verdicts`. A key that audits ban was suspended before, and weighed nothing since: its harm
+    is what the verdict shows that suspended it. The log is read back to where the run can go at most.
+    """
+    banned = {*banned_by_audits(entry)}
+    found = {PublicKey(each.key): _harm_since(each) for each in entry.changes if each.key in banned}
+    for logged in reversed(run.log):
+        before = parse_entry(read(logged.name)) if banned else None
+        if before is None or isinstance(before, NeedsNewer) or before.round < run.replay_from:
+            break
+        for change in changes_of(before):
+            if change.key in banned and change.level == "suspended" and change.cause == "audit":
+                banned.remove(PublicKey(change.key))
+                harmful = range(_harm_since(change), before.round)
+                found[PublicKey(change.key)] = next(filter(run.position.folds, harmful), harmful.start)
     return found
+
+
+def _harm_since(change: Change) -> int:
+    """The first round in which the key may have done the harm of a verdict, which was checked when it was
+    made: the one after the last audit that shows none.
+    """
+    assert change.verdict is not None, "an audit is the cause"
+    verdict = open_text(Verdict, change.verdict, signer=None).value
+    account, lowest, start = Account(verdict.wealth, verdict.recent), verdict.wealth, 0
+    for number, figures in enumerate(verdict.figures, start=1):
+        account = account.after(figures.score, "harm")
+        if account.wealth <= lowest and number < len(verdict.figures):
+            lowest, start = account.wealth, number
+    while start > 0 and verdict.figures[start - 1].score > TOLERANCE:  # no bet was placed on it yet
+        start -= 1
+    return verdict.figures[start - 1].round + 1 if start else verdict.figures[0].round
 
 
 def losses_rose(run: RunState, chance: float | None) -> bool:

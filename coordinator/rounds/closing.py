@@ -25,6 +25,7 @@ from coordinator.reasons.rounds import (
     NoVolunteers,
     ReopenReason,
     RoundFull,
+    RunHalted,
     SittingOut,
     StillTraining,
     TooFewInTime,
@@ -64,6 +65,8 @@ class Situation:
     """Tokens that the live peers trained in this round, as far as measured speeds allow."""
     begun: bool = False
     """A live peer reports that it trained in this round."""
+    halted: bool = False
+    """The log says that no round closes until the maintainer decides."""
     deserted: bool = False
     """No peer was live at some earlier tick, and the round has waited since (`deserted_after`)."""
 
@@ -201,6 +204,10 @@ def decide_close(situation: Situation) -> Decision:
     return wait_for_missing(situation)
 
 
+def wait_while_halted(situation: Situation) -> Wait | None:
+    return Wait(RunHalted()) if situation.halted else None
+
+
 def close_when_all_contributed(situation: Situation) -> CloseNow | None:
     if situation.enough and situation.complete:
         return CloseNow(AllContributed(situation.contributions, len(situation.not_awaited)))
@@ -275,6 +282,7 @@ def wait_for_missing(situation: Situation) -> Wait:
 
 
 RULES: tuple[Callable[[Situation], Decision | None], ...] = (
+    wait_while_halted,
     close_when_all_contributed,
     close_when_full,
     reopen_with_the_first,

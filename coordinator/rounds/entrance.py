@@ -51,7 +51,7 @@ def barred(
     key = PublicKey(claim.owner)
     if run.position.standings.bans(key):
         change = run.changes.get(key)
-        return Banned("" if change is None else change.note)
+        return Banned("" if change is None else change.note or _BY_AUDITS.get(change.cause, ""))
     trust = run.spec.trust
     if trust.mode == "open" or key in trust.vouched or key in closers_of(run):
         return None
@@ -61,6 +61,10 @@ def barred(
         return None
     elsewhere = {key: _invitation_of(each.admission) for key, each in present.items()}
     return _uninvited(claim, run, now, {**elsewhere, **joining, **run.invited})
+
+
+_BY_AUDITS = {"audit": "audits showed harm"}
+"""What a banned key reads where the log has no note."""
 
 
 def closers_of(run: RunState) -> frozenset[str]:

@@ -94,6 +94,7 @@ class OpenRound:
             turns=self.turns,
             swarm_tokens=self.tokens(members, now),
             begun=any(members.tokens(run.round).values()),
+            halted=run.position.halted,
             deserted=self._deserted,
         )
         self._turnout = turnout_of(

@@ -53,7 +53,8 @@ class RollbackOrders:
         order, run = self._order(), self.store.snapshot
         if order is None:
             return None
-        if is_done(order, run):
+        if (state := now_state_of(order.to, run)) is not None:
+            log.info("the state of round %d is that of round %d now: it was rolled back", order.to, state)
             self._file.unlink(missing_ok=True)
             return None
         if not run.may_be_amended:
@@ -78,9 +79,9 @@ class RollbackOrders:
             return None
 
 
-def is_done(order: RollbackOrder, run: RunState) -> bool:
-    """Whether the log has the rollback."""
-    return any(first == order.to for first, _ in run.position.void)
+def now_state_of(to: int, run: RunState) -> int | None:
+    """The round that begins with the state of round `to`, where the log has a rollback to it; else None."""
+    return next((last + 1 for first, last in run.position.void if first == to), None)
 
 
 def bans(order: RollbackOrder, run: RunState) -> list[Change]:

@@ -43,6 +43,8 @@ class StandingOrder(Strict):
     """Of the keys from now on; None: as if the log had never named them."""
     revoked: Annotated[tuple[InvitationId, ...], Field(max_length=MAX_CHANGES)] = ()
     """Invitations that admit nobody any more."""
+    continues: bool = False
+    """A run that is halted goes on."""
     note: Annotated[str, Field(max_length=MAX_NOTE)] = ""
 
 
@@ -59,11 +61,12 @@ class StandingOrders:
         if not orders or not run.may_be_amended:
             return None
         changes, revoked = merged(orders.values(), run)
-        if not changes and not revoked:
+        continues = run.position.halted and any(order.continues for order in orders.values())
+        if not changes and not revoked and not continues:
             for path in orders:
                 path.unlink(missing_ok=True)
             return None
-        entry = standing_change_of(run, changes, revoked, now)
+        entry = standing_change_of(run, changes, revoked, now, halted=False if continues else None)
         return ordered(entry, run, self.store.authority)
 
     def _orders(self) -> dict[Path, StandingOrder]:

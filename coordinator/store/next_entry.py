@@ -50,11 +50,17 @@ def delegation_of(run: RunState, closers: tuple[PublicKey, ...], now: Millis) ->
 
 
 def standing_change_of(
-    run: RunState, changes: Sequence[Change], revoked: Sequence[str], now: Millis
+    run: RunState,
+    changes: Sequence[Change],
+    revoked: Sequence[str],
+    now: Millis,
+    *,
+    halted: bool | None = None,
 ) -> StandingChange:
-    """The entry that changes standings, without the order."""
+    """The entry that changes standings, without the order. halted: as in the entry."""
     ordered = tuple(sorted(changes, key=lambda change: change.key))
-    return StandingChange(changes=ordered, revoked=tuple(revoked), **_common_fields(run, now))
+    fields = _common_fields(run, now)
+    return StandingChange(changes=ordered, revoked=tuple(revoked), halted=halted, **fields)
 
 
 def rollback_of(

@@ -36,6 +36,7 @@ class SavedPosition(Strict):
     successors: Successors = ()
     standings: SavedList = SavedList()
     void: Void = ()
+    halted: bool = False
 
 
 class SavedRound(Strict):

@@ -48,6 +48,7 @@ def snapshot_of(run: RunState) -> Snapshot:
             successors=position.successors,
             standings=position.standings.saved,
             void=position.void,
+            halted=position.halted,
         ),
         opens=run.opens,
         names="".join(logged.name for logged in run.log),
@@ -164,6 +165,7 @@ def _position(saved: SavedPosition) -> Position:
         saved.successors,
         restored(saved.standings),
         tuple((Round(first), Round(last)) for first, last in saved.void),
+        saved.halted,
     )
 
 

@@ -7,10 +7,12 @@ from typing_extensions import assert_never
 from barnraise.contract.divergence import LossAtChance, LossJumped, LossRises, divergence_message
 from barnraise.runtime.clock_steps import ClockSet
 from barnraise.runtime.pauses import Paused
+from peer.messages.own_standing import WHAT_TO_CHECK, own_standing_message
 from peer.messages.own_weight import own_weight_message
 from peer.volunteer import reasons as volunteer
 from peer.volunteer.durations import LONG_EXCHANGE, Advice, ExchangeShare, StepCount, StepsPerRound
 from peer.volunteer.own_losses import OwnLossNotLowered
+from peer.volunteer.own_standing import OwnStanding
 from peer.volunteer.own_weight import OwnWeight
 
 
@@ -87,24 +89,33 @@ def _wait(reason: volunteer.WaitReason) -> str:
             )
         case volunteer.TwoHistories():
             return "the run's key signed two histories: following neither until its maintainer resumes one"
+        case volunteer.RunHalted():
+            return (
+                "the run is halted: audits banned keys soon after a rollback, and the losses rose again. Our"
+                " work is kept, and goes on by itself once the maintainer has the run go back or continue"
+            )
         case volunteer.NothingTrained(round, away):
             return f"round {round} is closing; we train in the next one{_away(away)}"
         case volunteer.TooLate():
             return "too late for this round: what we trained waits for the next one"
         case volunteer.StepsDoneOutOfTurn():
             return "the steps of this round are done, and a later round sends them"
-        case volunteer.AwayForLong(away, 0):
-            return (
-                f"the coordinator is away (its last head is {_long(away)} old): more samples in one gradient"
-                " would not help"
-            )
         case volunteer.AwayForLong(away, limit):
-            return (
-                f"the coordinator is away (its last head is {_long(away)} old), and {_rounds(limit)} worth is"
-                " trained: more would not help. It is sent after the coordinator's return; Ctrl-C saves it"
-            )
+            return _away_for_long(away, limit)
         case _:
             assert_never(reason)
+
+
+def _away_for_long(away: float, limit: int) -> str:
+    if limit == 0:
+        return (
+            f"the coordinator is away (its last head is {_long(away)} old): more samples in one gradient"
+            " would not help"
+        )
+    return (
+        f"the coordinator is away (its last head is {_long(away)} old), and {_rounds(limit)} worth is"
+        " trained: more would not help. It is sent after the coordinator's return; Ctrl-C saves it"
+    )
 
 
 def _exchange(reason: volunteer.ExchangeReason) -> str:
@@ -174,9 +185,11 @@ def _notice(notice: volunteer.Notice) -> str:
             return _skipped(notice)
         case OwnLossNotLowered(failed, of):
             return (
-                f"{failed} of your last {of} contributions did not lower the loss of your own samples: check"
-                " this machine's memory, try `--device cpu`, and compare `peer --version` with others"
+                f"{failed} of your last {of} contributions did not lower the loss of your own samples:"
+                f" {WHAT_TO_CHECK}"
             )
+        case OwnStanding():
+            return own_standing_message(notice)
         case Paused(seconds, asleep):
             return f"this {'machine slept' if asleep else 'program was stopped'} for {seconds:.0f} s"
         case ClockSet(seconds):

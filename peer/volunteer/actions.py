@@ -45,6 +45,8 @@ class HeadFacts:
     outdated: bool = False
     """This program was paused, and no newer head has arrived since."""
     log: LogNews = LogNews.NONE
+    halted: bool = False
+    """The log says that no round closes until the maintainer decides."""
 
 
 @dataclass(frozen=True)

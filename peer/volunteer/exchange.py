@@ -31,7 +31,7 @@ from peer.volunteer.blob_retention import BlobRetention
 from peer.volunteer.contribution import ContributionStore, readmitted
 from peer.volunteer.durations import RoundTimer
 from peer.volunteer.log_follower import LogFollower
-from peer.volunteer.own_standing import check_not_banned
+from peer.volunteer.own_standing import OwnStanding, OwnStandingReader
 from peer.volunteer.own_weight import OwnWeight, own_weight
 from peer.volunteer.prefetch import Prefetch
 from peer.volunteer.proofs import Proofs
@@ -68,6 +68,8 @@ class Exchange:
     awake: Callable[[], Millis]
     """Measures durations: it leaves pauses out."""
     timing: Timing = TIMING
+    notify: Callable[[OwnStanding], None] = lambda _: None
+    """Shows what the log says of our key."""
     weight: OwnWeight | None = None
     """Of our newest contribution that a close lists."""
     _patience: Patience = field(init=False)
@@ -78,6 +80,7 @@ class Exchange:
     def __post_init__(self) -> None:
         self._patience = Patience(self.timing)
         follower = self.follower
+        self._own_standing = OwnStandingReader(self.store.identity.public, self.notify)
         self._search = ProofSearch(
             follower.charter,
             self.swarm,
@@ -93,6 +96,11 @@ class Exchange:
         ours = self.follower.tip
         # An entry that folds nothing moves the follower's position, and leaves the training where it is.
         return Exchanging.FOLDED if (ours.round, ours.state) != (tip.round, tip.state) else Exchanging.IDLE
+
+    @property
+    def halted(self) -> bool:
+        """Whether the log says that no round closes until the maintainer decides."""
+        return self.follower.tip.position.halted
 
     def look(self) -> None:
         """Collect a task that has ended. Raises the errors that end the program: MachineError, StateError."""
@@ -265,6 +273,8 @@ class Exchange:
             await asyncio.to_thread(self.store.settle, self.follower.layout, link)
         try:
             if from_checkpoint or place_after(here.position, steps).is_void(here.round):
+                for step in steps:  # those before the checkpoint are not passed
+                    self._own_standing.read(step.entry)
                 await self._fold_from_checkpoint(head)
             else:
                 await self._pass(steps, head)
@@ -293,7 +303,7 @@ class Exchange:
                 self.retention.folded(step, checkpoint)
             else:
                 follower.amend(step)
-                check_not_banned(step.entry, self.store.identity.public)
+            self._own_standing.read(step.entry)
 
     def _own_weight(self, link: Link, standings: Standings) -> OwnWeight | None:
         return own_weight(link, standings, self.follower.charter.spec.trust, self.store.identity.public)

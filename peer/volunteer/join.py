@@ -271,7 +271,17 @@ async def _volunteer(
         samples=samples,
         training=LocalTraining(trainer, lifecycle, follower.tip, follower.state, hint=display.notify),
         exchange=Exchange(
-            follower, store, trainer, swarm, retention, prefetch, proofs, timer, node.awake, node.timing
+            follower,
+            store,
+            trainer,
+            swarm,
+            retention,
+            prefetch,
+            proofs,
+            timer,
+            node.awake,
+            node.timing,
+            display.notify,
         ),
         timer=timer,
         display=display,

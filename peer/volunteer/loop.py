@@ -298,6 +298,7 @@ class Volunteer:
             swarm_tokens=max(head.tokens if same_round else 0, self._tokens()),
             outdated=self.heads.is_outdated(),
             log=self.exchange.log_news(head),
+            halted=self.exchange.halted,
         )
         return View(
             now=now,

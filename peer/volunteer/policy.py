@@ -33,6 +33,7 @@ def plan(view: View) -> Action:
     return (
         _first(LEAVING, view)
         or _first(TAKING_UP, view)
+        or _is_halted(view)
         or _coordinator_is_behind(view)
         or (_in_exchange(view) and _first(DURING_EXCHANGE, view))
         or (not view.head.turn and _first(OUT_OF_TURN, view))
@@ -134,6 +135,10 @@ TAKING_UP: tuple[Rule, ...] = (
     _take_checkpoint,
     _fold,
 )
+
+
+def _is_halted(view: View) -> Action | None:
+    return Hold(reasons.RunHalted(), sits_out=True) if view.head.halted else None
 
 
 def _coordinator_is_behind(view: View) -> Action | None:
@@ -273,8 +278,7 @@ def _sending_starts_now(view: View) -> Action | None:
 
 
 def _no_time_for_step(view: View) -> Action | None:
-    reason = reasons.NoTimeForStep(view.durations.step)
-    return Publish(reason) if _phase(view) is Phase.TRAIN else None
+    return Publish(reasons.NoTimeForStep(view.durations.step)) if _phase(view) is Phase.TRAIN else None
 
 
 def _token_target_reached(view: View) -> Action | None:
@@ -325,8 +329,7 @@ def _may_train(view: View) -> bool:
 
 
 def _steps_done(view: View) -> bool:
-    limit = view.window.spec.steps
-    return limit is not None and view.work.steps >= limit
+    return (limit := view.window.spec.steps) is not None and view.work.steps >= limit
 
 
 def _ends_after_round(view: View, rest: float) -> bool:

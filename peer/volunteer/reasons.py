@@ -14,6 +14,7 @@ from barnraise.core.reason import Reason
 from barnraise.runtime.clock_steps import ClockSet
 from barnraise.runtime.pauses import Paused
 from peer.volunteer.own_losses import OwnLossNotLowered
+from peer.volunteer.own_standing import OwnStanding
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,11 @@ class TwoHistories(Reason):
 
 
 @dataclass(frozen=True)
+class RunHalted(Reason):
+    """The log says that no round closes: audits banned keys soon after a rollback, and the loss rose."""
+
+
+@dataclass(frozen=True)
 class NothingTrained(Reason):
     """The round closes and we have no work for it."""
 
@@ -266,11 +272,12 @@ WaitReason = (
     JustResumed
     | CoordinatorBehind
     | TwoHistories
+    | RunHalted
     | NothingTrained
     | TooLate
     | StepsDoneOutOfTurn
     | AwayForLong
 )
 HoldReason = WaitReason | ExchangeReason
-Notice = StepSkipped | OwnLossNotLowered | Paused | ClockSet | Divergence
+Notice = StepSkipped | OwnLossNotLowered | OwnStanding | Paused | ClockSet | Divergence
 ActionReason = Starting | TrainReason | PublishReason | CatchUpReason | NewerState | HoldReason | AskedToStop

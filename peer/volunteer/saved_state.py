@@ -75,6 +75,7 @@ class _Current(Strict):
     successors: Successors = ()
     standings: SavedList = SavedList()
     void: Void = ()
+    halted: bool = False
     certified: Certified | None
     """What certified the newest entry before the tip, where it is known."""
     state: str
@@ -93,7 +94,7 @@ class _Current(Strict):
         position = Position(
             Round(self.round), BlobHash(self.previous), self.epoch, self.height,
             tuple(map(PublicKey, self.closers)), following, self.successors, restored(self.standings),
-            tuple((Round(first), Round(last)) for first, last in self.void),
+            tuple((Round(first), Round(last)) for first, last in self.void), self.halted,
         )  # fmt: skip
         return Tip(position, StateHash(self.state))
 

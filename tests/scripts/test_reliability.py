@@ -53,6 +53,7 @@ RENDERED = {
     volunteer_message(volunteer.ContributionLost(volunteer.Meanwhile.HOLD)),
     volunteer_message(volunteer.StateDiffers()),
     volunteer_message(volunteer.TwoHistories()),
+    volunteer_message(volunteer.RunHalted()),
     volunteer_message(volunteer.StepSkipped("the gradient is not finite", 1, 0)),
     volunteer_message(Paused(3600.0, asleep=True)),
     volunteer_message(ClockSet(-600.0)),

@@ -115,6 +115,7 @@ class FakeExchange:
     pending: Commit | None = None
     proof: BlobHash | None = None
     weight: None = None
+    halted: bool = False
     trend: LossTrend = field(default_factory=LossTrend)
     busy: Exchanging = Exchanging.IDLE
     caught_up: threading.Event = field(default_factory=threading.Event)

@@ -33,7 +33,7 @@ WORKING = View(
 )
 AWAY = 21.0
 PARTS = {
-    "head": ("away", "differs", "checkpoint", "turn", "swarm_tokens", "outdated"),
+    "head": ("away", "differs", "checkpoint", "turn", "swarm_tokens", "outdated", "halted"),
     "work": ("round", "contribution", "tokens", "steps"),
     "durations": ("step", "train", "exchange_took", "send", "ahead"),
 }

@@ -11,7 +11,7 @@ payload as `previous`.
 | Close      | the round's contributions are folded, and the next round opens       |
 | Delegation | from the next round on, a majority of other keys certifies entries   |
 | Succession | the run key's successor is named (`barnraise.contract.run_keys`)      |
-| Standing   | keys are banned, suspended or trusted (`barnraise.contract.standing`) |
+| Standing   | keys are banned, suspended or trusted, or the run halts or continues |
 | Rollback   | the round folds nothing, and the next one begins with an older state |
 | Resume     | an epoch begins; older entries that do not lead to it are void       |
 
@@ -188,19 +188,21 @@ def _distinct(changes: tuple[Change, ...]) -> tuple[Change, ...]:
 
 
 class StandingChange(_Entry):
-    """Changes the standing of keys, at once."""
+    """Changes the standing of keys, at once. Where bans do not end the harm, the run halts with it."""
 
     kind: Literal["standing"] = "standing"
     changes: Annotated[Changes, AfterValidator(_distinct)]
     revoked: Annotated[tuple[InvitationId, ...], Field(max_length=MAX_CHANGES)] = ()
     """Invitations that admit nobody from now on."""
+    halted: Annotated[bool | None, Field(exclude_if=lambda halted: halted is None)] = None
+    """True: no round closes from here on, until an entry says False or the run goes back. None: as before."""
     at: Time
     order: Order | None = None
     """As in `Delegation`."""
 
     @model_validator(mode="after")
     def _changes_something(self) -> StandingChange:
-        if not self.changes and not self.revoked:
+        if not self.changes and not self.revoked and self.halted is None:
             raise ValueError("nothing changes")
         return self
 

@@ -56,6 +56,8 @@ class Position:
     void: tuple[tuple[Round, Round], ...] = ()
     """Rounds whose contributions are void, by rollbacks: the first and the last of each range, sorted. The
     state of the first is the one that the round after the last begins with."""
+    halted: bool = False
+    """No round closes until the maintainer has it continue, or go back."""
 
     def is_void(self, round: int) -> bool:
         """Whether the state of a round is void."""
@@ -117,13 +119,14 @@ class Position:
                 return replace(here, next_closers=tuple(map(PublicKey, entry.closers)))
             case Succession(named=named):
                 return replace(here, successors=agreed(self.successors, self._with(named)))
-            case StandingChange(changes=changes, revoked=revoked):
-                return replace(here, standings=changed(self.standings, changes, revoked))
+            case StandingChange(changes=changes, revoked=revoked, halted=halted):
+                halts = self.halted if halted is None else halted
+                return replace(here, standings=changed(self.standings, changes, revoked), halted=halts)
             case Rollback(to=to, changes=changes):
                 void, standings = self.void_after(to), changed(self.standings, changes)
-                return replace(here._next_round(), standings=standings, void=void)
+                return replace(here._next_round(), standings=standings, void=void, halted=False)
             case Resume():
-                return replace(here, epoch=entry.epoch, closers=(), next_closers=None)
+                return replace(here, epoch=entry.epoch, closers=(), next_closers=None, halted=False)
             case _:
                 assert_never(entry)
 

@@ -123,6 +123,11 @@ def check_follows(position: Position, entry: Entry) -> None:
             f"the {entry.kind} of round {entry.round} does not continue the log at round {position.round}",
             fix="The state is dropped and read from the newest checkpoint.",
         )
+    if isinstance(entry, Close) and position.halted:
+        raise StateError(
+            f"round {entry.round} is closed while the run is halted",
+            fix="It is not folded. Ask the maintainer.",
+        )
     if isinstance(entry, Close | Resume) and not position.is_named_by(entry.standings, entry.void):
         raise StateError(
             f"the {entry.kind} of round {entry.round} names other standings or void rounds than the log has",

@@ -133,6 +133,10 @@ PROGRESS: list[tuple[reasons.Progress, str]] = [
         reasons.TooFewInTime(0, 1, 100.0),
         "0 of at least 1 contribution came in time; the round continues for 100 s",
     ),
+    (
+        reasons.RunHalted(),
+        "the run is halted: audits banned keys soon after a rollback, and the losses rose again",
+    ),
     (reasons.NoVolunteers(), "no volunteer is connected: share the invite"),
     (reasons.SittingOut(2, 69.6), "2 sit this round out; it restarts in 70 s"),
     (reasons.MoreVolunteersNeeded(1, 2), "1 of at least 2 contributions: more volunteers must join"),

@@ -11,7 +11,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from barnraise.contract.spec import RoundSpec
 from barnraise.core.ids import Round
-from coordinator.reasons.rounds import CloseReason, MisfitReason, ReopenReason, WaitReason, WrongRound
+from coordinator.reasons.rounds import (
+    CloseReason,
+    MisfitReason,
+    ReopenReason,
+    RunHalted,
+    WaitReason,
+    WrongRound,
+)
 from coordinator.rounds.closing import CloseNow, Reopen, Wait
 from coordinator.rounds.commit_check import Misfit
 from peer.volunteer import reasons
@@ -210,10 +217,11 @@ reached by others while the coordinator is away."""
 ANSWERS = {
     *((CloseNow, reason) for reason in get_args(CloseReason)),
     *((Reopen, reason) for reason in get_args(ReopenReason)),
-    *((Wait, reason) for reason in get_args(WaitReason)),
+    *((Wait, reason) for reason in get_args(WaitReason) if reason is not RunHalted),
     *((Misfit, reason) for reason in get_args(MisfitReason) if reason is not WrongRound),
 }
-"""Every decision and reason of the coordinator. It checks no commit for another round."""
+"""Every decision and reason of the coordinator. It checks no commit for another round, and no
+run is halted."""
 
 
 def test_every_decision_and_every_reason_occurs() -> None:

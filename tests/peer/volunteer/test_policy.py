@@ -48,6 +48,8 @@ LONG = reasons.AwayForLong(AWAY, 1)
 FOLD_2 = CatchUp(reasons.RoundClosed(Round(2)), False)
 OTHERS_TURN = Train(reasons.OutOfTurn(), sits_out=True)
 
+HALTED = Hold(reasons.RunHalted(), sits_out=True)
+
 OVERLAP: list[tuple[View, Action]] = [
     # Whether, by the spec and by how long the exchange takes.
     (published(), Hold(OUT(70.0, None))),
@@ -94,6 +96,15 @@ TAKE_UP: list[tuple[View, Action]] = [
     (seen(exchange=BUSY, differs=True), Hold(FOLDS())),
     (seen(exchange=BUSY, leaving=True), STOP),
     (seen(exchange=FOLDED, leaving=True), STOP),
+]
+
+HALT: list[tuple[View, Action]] = [
+    (seen(halted=True), HALTED),
+    (published(ALWAYS, halted=True), HALTED),
+    (out_of_turn(halted=True, away=AWAY), HALTED),
+    (seen(halted=True, leaving=True), Publish(reasons.LeavingWithWork())),
+    (seen(halted=True, exchange=FOLDED), MERGE),
+    (seen(halted=True, round=Round(2)), FOLD_2),
 ]
 
 SLOW: list[tuple[View, Action]] = [
@@ -205,7 +216,7 @@ RULES: list[tuple[View, Action]] = [
     (seen(leaving=True, now=after(120)), STOP),
     (seen(leaving=True, round=Round(2)), STOP),
 ]
-ALL = [*RULES, *ABSENCE, *OVERLAP, *TAKE_UP, *SLOW, *TURNS]
+ALL = [*RULES, *ABSENCE, *OVERLAP, *TAKE_UP, *SLOW, *TURNS, *HALT]
 
 
 @pytest.mark.parametrize(("view", "action"), ALL, ids=[type(action.reason).__name__ for _, action in ALL])

@@ -43,6 +43,7 @@ views = st.builds(
         turn=st.booleans(),
         swarm_tokens=st.integers(0, 400),
         outdated=st.booleans(),
+        halted=st.booleans(),
     ),
     work=st.builds(
         LocalWork,
@@ -95,6 +96,7 @@ def test_every_view_has_an_action_that_it_allows(view: View) -> None:
             assert behind in (0, 1)
             assert not view.head.differs
         case Train():
+            assert not view.head.halted
             assert behind == 0
             assert not view.head.differs
         case Publish():

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from barnraise.contract.log_entries import Change
+from barnraise.core.errors import KeyBanned
 from coordinator.store.rolling_back import rollback_to
 from coordinator.store.run_store import RunStore
 from peer.volunteer.contribution_state import ContributionState
@@ -114,5 +116,20 @@ def test_a_volunteer_that_crashed_before_it_followed(store: RunStore, tmp_path: 
         await again.catch_up()
         check(again)
         assert not again.work.residual
+
+    played(store, tmp_path, play)
+
+
+def test_a_volunteer_that_a_rollback_bans_ends_with_the_reason(store: RunStore, tmp_path: Path) -> None:
+    async def play(peer: Peer) -> None:
+        await peer.catch_up()
+        fold_round(store, parts.BEN)
+        await peer.catch_up()
+        ban = Change(key=parts.ADA.public, level="banned", cause="order", note="noise")
+        store.amend(rollback_to(1, (ban,), "", store.snapshot, store.blobs.get, parts.NOW), parts.NOW)
+        store.rebuild()
+        store.write_checkpoint(parts.NOW)
+        with pytest.raises(KeyBanned, match="noise"):
+            await peer.catch_up()
 
     played(store, tmp_path, play)

@@ -1,0 +1,162 @@
+"""Real programs: two trusted volunteers turn, one after the other. The run goes back once, and then halts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from barnraise.contract.log_entries import Entry, Rollback, StandingChange
+from coordinator.run_folder import PEERS
+from peer.volunteer.own_standing import LAST
+from tests.attacks.test_sign_flip import entries
+from tests.programs.test_processes import check_agreement
+from tests.support.programs import INVITE, Program, Stage, free_ports, stage
+from tests.support.sleeper import TURN
+from tests.support.tiny import make_tiny_model, write_sums
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.full("five programs, and about forty rounds of four seconds"),
+    pytest.mark.timeout(900),
+]
+
+RUN = """\
+name = "tiny"
+seed = 3
+[model]
+source = "model"
+[data]
+source = "data.jsonl"
+sequence_length = 64
+[train]
+batch = 2
+target = { kind = "full" }
+[train.inner]
+lr = 1e-3
+[round]
+seconds = 6
+steps = 2
+grace = 20
+min_contributions = 2
+[checkpoint]
+every = 2
+keep = 100
+held_out_tokens = 512
+"""
+COORDINATOR = "tests.support.eager_auditor"
+
+
+class Commands:
+    """What a maintainer types, next to a running coordinator."""
+
+    def __init__(self, run: Stage) -> None:
+        self._run, self._folder = run, run.folder / "coordinator"
+
+    def __call__(self, command: str, *more: str) -> str:
+        program = self._run.start(command, "coordinator.cli.main", command, str(self._folder), *more)
+        assert program.wait() == 0, program.output
+        return program.output
+
+    def level(self, name: str) -> str:
+        """The standing of a volunteer."""
+        self("peers")
+        rows = json.loads((self._folder / PEERS).read_text())["peers"]
+        return str(next(row["level"] for row in rows if row["name"] == name))
+
+
+def next_round(program: Program) -> int:
+    return int(program.wait_for(r"round (\d+) folded")[1])
+
+
+def turn(folder: Path) -> None:
+    (folder / TURN).touch()
+
+
+def of_kind(log: list[Entry], kind: type[Entry]) -> list[Entry]:
+    return [entry for entry in log if isinstance(entry, kind)]
+
+
+def test_the_run_goes_back_once_and_then_halts_until_its_maintainer_decides(tmp_path: Path) -> None:
+    make_tiny_model(tmp_path / "model")
+    write_sums(tmp_path / "data.jsonl")
+    (tmp_path / "run.toml").write_text(RUN, encoding="utf-8")
+    port, p2p_port = free_ports(2)
+    with stage(tmp_path) as run:
+        command = Commands(run)
+        coordinator = run.launch(port, p2p_port, module=COORDINATOR)
+        invite = coordinator.wait_for(INVITE)[1]
+        ada, ben = run.join("ada", invite), run.join("ben", invite)
+        eve, fay = (run.join(name, invite, module="tests.support.sleeper") for name in ("eve", "fay"))
+        coordinator.wait_for(r"folded: 4 contributions")
+        for _ in range(4):
+            honest = next_round(coordinator)
+
+        turn(tmp_path / "eve")
+        coordinator.wait_for(r"is suspended, with weight 0: audits show harm", 300)
+        eve.wait_for(rf"this key is suspended, .*: \d of its last {LAST} audited contributions raised")
+        back = coordinator.wait_for(
+            r"round (\d+) folds nothing: the run goes back to the state of round (\d+)", 300
+        )
+        ended, to = int(back[1]), int(back[2])
+        assert to <= honest + 2, "before eve's first harm"
+        assert "ada is" not in coordinator.output
+        for peer in (ada, ben, fay):
+            peer.wait_for(r"the run was rolled back: what we trained for round \d+ is dropped")
+        assert eve.wait() == 6, eve.output
+        assert "audited contributions did harm" in eve.output
+        following = next_round(coordinator)
+        assert following > ended
+        for peer in (ada, ben, fay):
+            peer.wait_for(rf"^round {following + 1}: ")
+        check_agreement(coordinator, ada, ben, fay)
+        assert ada.states()[ended + 1] == ada.states()[to]
+        assert command.level("eve") == "banned"
+        shown = command("verdicts")
+        assert "is suspended since" in shown
+        assert f"is banned since round {ended}" in shown
+
+        turn(tmp_path / "fay")
+        coordinator.wait_for(r"the run halts: \w{8} did harm, and it went back \d+ rounds ago already", 300)
+        for peer in (ada, ben):
+            peer.wait_for(r"the run is halted: audits banned keys soon after a rollback")
+        assert fay.wait() == 6, fay.output
+        assert command.level("fay") == "banned"
+        coordinator.kill()
+        coordinator = run.launch(port, p2p_port, module=COORDINATOR)
+        coordinator.wait_for(r"the run is halted")
+        assert "folded" not in coordinator.output
+        status = run.start("status", "coordinator.cli.main", "status", invite)
+        assert status.wait() == 0, status.output
+        assert "the run is halted" in status.output
+
+        command("continue")
+        coordinator.wait_for(r"the run continues, by its maintainer's order")
+        last = int(coordinator.wait_for(r"round (\d+) folded: 2 contributions")[1])
+        for peer in (ada, ben):
+            peer.wait_for(rf"^round {last + 1}: ")
+        check_agreement(coordinator, ada, ben)
+        assert coordinator.interrupt() == 0
+
+        log = list(entries(tmp_path / "coordinator" / "blobs"))
+        assert len(of_kind(log, Rollback)) == 1
+        assert [e.halted for e in log if isinstance(e, StandingChange) and e.halted is not None] == [
+            True,
+            False,
+        ]
+        archive = tmp_path / "coordinator" / "archive"
+        options = ("--base", str(tmp_path / "model"), "--cache-dir", str(tmp_path / "cache"), "--key", invite)
+        proof = run.start("verify", "peer.cli.main", "verify", str(archive), "--revision", "latest", *options)
+        assert proof.wait() == 0, proof.output
+        void = next(round for round in range(to + 1, ended + 1) if round % 2 == 0)
+        refused = run.start(
+            "download", "peer.cli.main", "download", str(archive), "--revision", f"round-{void}", *options
+        )
+        assert refused.wait() != 0
+        assert (
+            f"round {void} is void: round {ended} was rolled back to the state of round {to}"
+            in refused.output
+        )
+        for program in (coordinator, ada, ben, eve, fay, proof, refused):
+            assert "Traceback" not in program.output
