@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from barnraise.contract.audit_figures import Figures, Finding
+from barnraise.contract.evidence import Claim
 from barnraise.contract.log_entries import Change, StandingChange
 from barnraise.contract.standing import Level
 from barnraise.contract.verdict import Verdict
@@ -26,7 +27,7 @@ def figures(round: int, change: int = HARM, finding: Finding = "tried") -> Figur
 
 
 def audited(level: Level, *found: Figures) -> Change:
-    claim = "clean" if level == "probation" else "harm"
+    claim: Claim = "clean" if level == "probation" else "harm"
     verdict = Verdict(
         run=parts.RUN, key=ADA, claim=claim, wealth=1.0, recent=0.0, figures=found, at=parts.NOW
     )
