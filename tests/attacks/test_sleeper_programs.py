@@ -41,11 +41,11 @@ steps = 2
 grace = 20
 min_contributions = 2
 [checkpoint]
-every = 2
+every = 4
 keep = 100
-held_out_tokens = 512
+held_out_tokens = 0
 """
-COORDINATOR = "tests.support.eager_auditor"
+COORDINATOR = "tests.support.quick_auditor"
 
 
 class Commands:
@@ -148,7 +148,7 @@ def test_the_run_goes_back_once_and_then_halts_until_its_maintainer_decides(tmp_
         options = ("--base", str(tmp_path / "model"), "--cache-dir", str(tmp_path / "cache"), "--key", invite)
         proof = run.start("verify", "peer.cli.main", "verify", str(archive), "--revision", "latest", *options)
         assert proof.wait() == 0, proof.output
-        void = next(round for round in range(to + 1, ended + 1) if round % 2 == 0)
+        void = next(round for round in range(to + 1, ended + 1) if round % 4 == 0)
         refused = run.start(
             "download", "peer.cli.main", "download", str(archive), "--revision", f"round-{void}", *options
         )
