@@ -72,7 +72,10 @@ def unban(run: str, keys: tuple[str, ...], note: str) -> None:
 @_note
 @plain_errors
 def vouch(run: str, keys: tuple[str, ...], note: str) -> None:
-    """Trust KEY... of RUN (or FOLDER): they leave probation."""
+    """Trust KEY... of RUN (or FOLDER): they leave probation, and need no invitation.
+
+    In a run with `mode = "allow-list"` this adds them to the list. A key that has not joined is given whole.
+    """
     _order(run, keys, "trusted", note, None)
     say("trusted once the running coordinator has entered it into the log")
 

@@ -16,7 +16,7 @@ def entrance_message(entrance: reasons.Entrance) -> str:
             return "The run is open: everybody who has this invite can join, on probation."
         case reasons.OpenToList(keys):
             listed = "the keys" if keys is None else f"the {keys} keys" if keys != 1 else "the one key"
-            return f"It admits {listed} in trust.vouched, and nobody else."
+            return f"It admits {listed} in trust.vouched, and those that `coordinator vouch` adds."
         case reasons.OpenToInvited(id, uses, expires):
             volunteers = "1 volunteer" if uses == 1 else f"{uses} volunteers"
             return f"It admits {volunteers} until {_day(expires)} (invitation {id})."

@@ -72,7 +72,8 @@ def _barred(reason: entrance.EntranceReason) -> RefusedError:
         case entrance.NotOnList(key):
             return RefusedError(
                 f"this run admits the keys on its list, and yours, {short(key)}…, is not on it",
-                fix="Ask the run's maintainer to add it for the next run: `peer key` prints it.",
+                fix="Ask the run's maintainer to add it: `peer key RUN` prints the whole key, and"
+                " `coordinator vouch RUN KEY` puts it on the list.",
             )
         case _:
             assert_never(reason)

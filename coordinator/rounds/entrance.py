@@ -4,9 +4,10 @@
 |------------|-------------------------------------------------------------------------------|
 | open       | every key                                                                     |
 | invite     | keys with an invitation that has uses left; keys that one admitted before      |
-| allow-list | `trust.vouched`                                                               |
+| allow-list | `trust.vouched`, and the keys that the maintainer vouched for since             |
 
-Closers and the keys in `trust.vouched` need no invitation. Nobody admits a banned key. A key that is present
+Closers, the keys in `trust.vouched` and those of which the log says that they are not banned need no
+invitation: the maintainer named them, or they took part. Nobody admits a banned key. A key that is present
 was admitted by the coordinator or by a closer, whose journals differ: it is renewed, and counts as a use of
 the invitation that its admission names.
 """
@@ -53,7 +54,7 @@ def barred(
         change = run.changes.get(key)
         return Banned("" if change is None else change.note or _BY_AUDITS.get(change.cause, ""))
     trust = run.spec.trust
-    if trust.mode == "open" or key in trust.vouched or key in closers_of(run):
+    if trust.mode == "open" or _is_named(key, run):
         return None
     if trust.mode == "allow-list":
         return NotOnList(key)
@@ -61,6 +62,12 @@ def barred(
         return None
     elsewhere = {key: _invitation_of(each.admission) for key, each in present.items()}
     return _uninvited(claim, run, now, {**elsewhere, **joining, **run.invited})
+
+
+def _is_named(key: PublicKey, run: RunState) -> bool:
+    """By the spec or the log, which does not ban it, or as a closer."""
+    named = key in run.spec.trust.vouched or key in run.position.standings.by_key
+    return named or key in closers_of(run)
 
 
 _BY_AUDITS = {"audit": "audits showed harm"}

@@ -97,9 +97,18 @@ def merged(orders: Iterable[StandingOrder], run: RunState) -> tuple[list[Change]
     wanted = [
         change
         for key, change in changes.items()
-        if key not in closers and standings.of(PublicKey(key), trust).level != change.level
+        if key not in closers and not _is_so(PublicKey(key), change.level, run)
     ]
     return wanted[:MAX_CHANGES], sorted(revoked - standings.revoked)[:MAX_CHANGES]
+
+
+def _is_so(key: PublicKey, level: Level, run: RunState) -> bool:
+    """Whether a key has a level already. Trust by order is an entry of the log unless the spec says it: such
+    a key needs no invitation, and is on the list of those that are admitted.
+    """
+    standings, trust = run.position.standings, run.spec.trust
+    named = level != "trusted" or key in trust.vouched or key in standings.by_key
+    return named and standings.of(key, trust).level == level
 
 
 def order_of(keys: tuple[str, ...], level: Level | None, note: str) -> StandingOrder:

@@ -12,6 +12,7 @@ import pytest
 from barnraise.contract.invite import parse_invite
 from barnraise.contract.records import Admission
 from barnraise.contract.spec import TrustSpec
+from barnraise.contract.trust_spec import Mode
 from barnraise.core.errors import InviteError, KeyBanned, RefusedError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis
@@ -185,3 +186,19 @@ def test_a_list_admits_its_keys_alone(tmp_path: Path) -> None:
     with opened_store(tmp_path, parts.run_spec().model_copy(update={"trust": trust})) as store:
         assert refused(store, KEYS[0], "") is None
         assert is_for(refused(store, KEYS[1], parts.invitation()), entrance.NotOnList(KEYS[1].public))
+
+
+@pytest.mark.parametrize("mode", ["allow-list", "invite"])
+def test_who_is_vouched_for_later_needs_no_invitation(tmp_path: Path, mode: Mode) -> None:
+    trust = TrustSpec(mode=mode, vouched=(KEYS[0].public,))
+    with opened_store(tmp_path, parts.run_spec().model_copy(update={"trust": trust})) as store:
+        assert refused(store, KEYS[1], "") is not None
+        for key in (KEYS[0], KEYS[1]):
+            leave_order(store.folder, StandingOrder(keys=(key.public,), level="trusted"))
+        entry = StandingOrders(store).entry(NOW)
+        assert entry is not None
+        assert [change.key for change in entry.changes] == [KEYS[1].public], "the spec names the other"
+        store.amend(entry, NOW)
+        assert StandingOrders(store).entry(NOW) is None
+        assert refused(store, KEYS[1], "") is None
+        assert refused(store, KEYS[2], "") is not None

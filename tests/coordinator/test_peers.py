@@ -101,7 +101,10 @@ def test_orders_go_into_one_entry_and_are_removed_once_the_log_has_them(tmp_path
         (tmp_path / ORDERS / "0.json").write_text("{", encoding="utf-8")
         entry = StandingOrders(store).entry(NOW)
         assert entry is not None
-        assert [(change.key, change.level) for change in entry.changes] == [(parts.BEN.public, "banned")]
+        assert {change.key: change.level for change in entry.changes} == {
+            parts.ADA.public: "trusted",
+            parts.BEN.public: "banned",
+        }
         assert entry.revoked == ("1f" * 8,)
         store.amend(entry, NOW)
         assert StandingOrders(store).entry(NOW) is None
@@ -160,6 +163,6 @@ def test_the_commands(tmp_path: Path) -> None:
         entered(store)
         standings = store.snapshot.position.standings
         assert standings.banned == {parts.ADA.public}
-        assert standings.by_key.keys() == {parts.ADA.public, parts.BEN.public}, "others are trusted anyway"
+        assert standings.by_key.keys() == {parts.ADA.public, parts.BEN.public, parts.STRANGER.public}
         assert standings.revoked == {id}
         assert read_peers(tmp_path).at == NOW

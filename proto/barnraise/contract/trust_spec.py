@@ -19,7 +19,8 @@ class TrustSpec(Strict):
     mode: Mode = "invite"
     """Who may take part.
     `invite`: holders of an invitation, which `coordinator invite` makes. `open`: everyone who has the run's
-    address; new keys are on probation. `allow-list`: the keys in `vouched`."""
+    address; new keys are on probation. `allow-list`: the keys in `vouched`, and those that
+    `coordinator vouch` adds."""
     vouched: Annotated[tuple[Hex64, ...], Field(max_length=MAX_VOUCHED)] = ()
     """Keys of volunteers who are trusted from the first round on, and need no invitation.
     `peer key` prints a volunteer's public key. In open runs name your own volunteers: their contributions

@@ -14,9 +14,9 @@ from tests.support.parts import NOW
 ID = "1f" * 8
 SAID: list[tuple[Entrance, str]] = [
     (OpenToAll(), "The run is open: everybody who has this invite can join, on probation."),
-    (OpenToList(3), "It admits the 3 keys in trust.vouched, and nobody else."),
-    (OpenToList(1), "It admits the one key in trust.vouched, and nobody else."),
-    (OpenToList(), "It admits the keys in trust.vouched, and nobody else."),
+    (OpenToList(3), "It admits the 3 keys in trust.vouched, and those that `coordinator vouch` adds."),
+    (OpenToList(1), "It admits the one key in trust.vouched, and those that `coordinator vouch` adds."),
+    (OpenToList(), "It admits the keys in trust.vouched, and those that `coordinator vouch` adds."),
     (
         OpenToInvited(ID, 20, NOW),
         f"It admits 20 volunteers until 14 November 2023, 22:13 UTC (invitation {ID}).",

@@ -66,7 +66,8 @@ CLOCK_FIX = "Join again. If it is refused again, update Barnraise: its claims st
         (
             entrance.NotOnList(PublicKey("cd" * 32)),
             "this run admits the keys on its list, and yours, cdcdcdcd…, is not on it",
-            "Ask the run's maintainer to add it for the next run: `peer key` prints it.",
+            "Ask the run's maintainer to add it: `peer key RUN` prints the whole key, and `coordinator"
+            " vouch RUN KEY` puts it on the list.",
         ),
     ],
 )
