@@ -25,7 +25,7 @@ class HeadFollower:
     head: Head
     swarm: Swarm
     clock: RunClock
-    """The run's: each newer head measures it again."""
+    """The run's: each newer head by a run key measures it again."""
     awake: Callable[[], Millis]
     """Measures durations: it leaves pauses out."""
     pauses: Callable[[], Sequence[Paused]]
@@ -33,6 +33,8 @@ class HeadFollower:
     timer: RoundTimer
     notify: Callable[[Paused | ClockSet], None]
     timing: Timing = TIMING
+    measures_clock: Callable[[Head], bool] = lambda _: True
+    """Whether a head says what the run's time is (`Swarm.measures_clock`)."""
     _when_back: Sequence[Callable[[], None]] = ()
     _resumed: Millis | None = None
     """When a pause ended, until a newer head arrives."""
@@ -67,7 +69,8 @@ class HeadFollower:
             if self.age() > self.timing.back_after:
                 for act in self._when_back:
                     act()
-            self.clock.head_received(Millis(head.at))
+            if self.measures_clock(head):
+                self.clock.head_received(Millis(head.at))
             self.head, self._resumed = head, None
             self.timer.head_arrived(self.awake())
 

@@ -295,7 +295,15 @@ async def _volunteer(
 def _head_follower(node: _Node, timer: RoundTimer, display: StatusDisplay) -> HeadFollower:
     awake = node.awake
     return HeadFollower(
-        node.head, node.swarm, node.clock, awake, awake.pauses, timer, display.notify, node.timing
+        node.head,
+        node.swarm,
+        node.clock,
+        awake,
+        awake.pauses,
+        timer,
+        display.notify,
+        node.timing,
+        node.swarm.measures_clock,
     )
 
 

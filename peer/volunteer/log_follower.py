@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,14 +20,16 @@ from barnraise.contract.records import Commit, Head, Presence, blob_name, wanted
 from barnraise.contract.standing import STANDINGS_FILE
 from barnraise.contract.state import Layout, TrainState
 from barnraise.contract.tip import Position, Tip, genesis_tip, holders
-from barnraise.core.errors import MalformedBlob, Unreachable
+from barnraise.core.errors import MalformedBlob, StateError, Unreachable
 from barnraise.core.ids import BlobHash, PublicKey, short
 from barnraise.core.signed import Signed
 from barnraise.fold.codec import blob_sizes
 from barnraise.fold.log import Amendment, Link, Step, advance, amended, certified, check_blob, skipped
 from barnraise.fold.log_walk import Place, Walk, walk
-from barnraise.models.checkpoint_files import read_state, read_tip
+from barnraise.fold.outer import outer_for
+from barnraise.models.checkpoint_files import check_sizes, read_state, read_tip
 from barnraise.models.trainable import initial_state
+from barnraise.models.trainable import layout as layout_of
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore, Intact
 from barnraise.runtime.waits import all_or_none
@@ -192,7 +194,9 @@ class LogFollower:
         Raises Unreachable, TrustError, StateError.
         """
         try:
-            taken = await newest_state(self.charter, self.swarm, self.blobs, head, self.keys)
+            taken = await newest_state(
+                self.charter, self.swarm, self.blobs, head, self.keys, layout=lambda: self.layout
+            )
         except Unreachable as error:
             taken = await _named_state(self._search, head, error)
         self._moved_to(taken.tip)
@@ -222,11 +226,42 @@ class LogFollower:
 
 
 async def newest_state(
-    charter: Charter, swarm: Swarm, blobs: BlobStore, head: Head, keys: KeysInForce | None = None
+    charter: Charter,
+    swarm: Swarm,
+    blobs: BlobStore,
+    head: Head,
+    keys: KeysInForce | None = None,
+    *,
+    layout: Callable[[], Layout],
 ) -> TakenState:
-    """The state of the head's checkpoint. Raises Unreachable, TrustError, MalformedBlob, StateError."""
+    """The state of the head's checkpoint. layout: of the run's states.
+
+    Raises Unreachable, also where a closer alone signed one that is none; TrustError, MalformedBlob,
+    StateError.
+    """
     keys = KeysInForce.of(charter) if keys is None else keys
-    manifest = await _newest_manifest(charter, swarm, blobs, head, keys)
+    signed = await _newest_manifest(charter, swarm, blobs, head, keys)
+    try:
+        return await _state_of(signed.value, charter, swarm, blobs, keys, await asyncio.to_thread(layout))
+    except (MalformedBlob, StateError) as error:
+        if signed.signer in keys.signers.run_keys:
+            raise
+        raise Unreachable(
+            f"the checkpoint of round {signed.value.round} by {short(signed.signer)} alone is none:"
+            f" {error.problem}",
+            fix="Another one, or a state that the log names, is taken.",
+        ) from None
+
+
+async def _state_of(
+    manifest: Manifest,
+    charter: Charter,
+    swarm: Swarm,
+    blobs: BlobStore,
+    keys: KeysInForce,
+    layout: Layout,
+) -> TakenState:
+    check_sizes(manifest, layout, len(outer_for(charter.spec.outer, max(1, manifest.step)).buffer_names))
     having = holders(charter, keys.at_work)
     for entry in manifest.files:
         if entry.name.endswith(".safetensors") or entry.name == STANDINGS_FILE:
@@ -240,12 +275,12 @@ async def newest_state(
 
 async def _newest_manifest(
     charter: Charter, swarm: Swarm, blobs: BlobStore, head: Head, keys: KeysInForce
-) -> Manifest:
+) -> Signed[Manifest]:
     having = holders(charter, keys.at_work)
     wire = await read_blob(swarm, blobs, BlobHash(head.checkpoint), MAX_MANIFEST_BYTES, *having)
     signed = open_manifest(wire, run=charter.run, signers=keys.signers)
     check_interim(signed, keys.signers, keys.position)
-    return signed.value
+    return signed
 
 
 async def first_follower(
@@ -299,5 +334,7 @@ async def _follower_at(
         state = await asyncio.to_thread(initial_state, base, spec.train.target, spec.seed)
         if await asyncio.to_thread(state.hash) == charter.genesis:
             return LogFollower(charter, swarm, blobs, genesis_tip(charter), state, keys=keys)
-    taken = await newest_state(charter, swarm, blobs, head, keys)
+    taken = await newest_state(
+        charter, swarm, blobs, head, keys, layout=lambda: layout_of(base, charter.spec.train.target)
+    )
     return LogFollower(charter, swarm, blobs, taken.tip, taken.state, keys=keys)

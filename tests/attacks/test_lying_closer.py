@@ -6,30 +6,47 @@ It has one vote, and cannot certify: what it says alone takes no volunteer away 
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from hivemind.dht.routing import DHTID
+from hivemind.dht.validation import DHTRecord
+from hivemind.utils import MSGPackSerializer
 
 from barnraise.contract.certificates import Certificate
+from barnraise.contract.contacts import ContactPage
+from barnraise.contract.dht_keys import dht_key_of
 from barnraise.contract.head_proof import is_proved
+from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.log_entries import Close
 from barnraise.contract.manifest import FileEntry
-from barnraise.contract.records import Head
+from barnraise.contract.protocol import CoordinatorDoesNotFit, Protocol
+from barnraise.contract.records import Head, open_record, tagged
 from barnraise.contract.tip import Position
-from barnraise.core.errors import MalformedRecord, TrustError
+from barnraise.core.errors import MalformedBlob, MalformedRecord, StateError, TrustError, Unreachable
+from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, PublicKey, Round, blob_hash
 from barnraise.core.signed import Signed, sign
 from barnraise.fold import log_walk
 from barnraise.fold.log_walk import Place, walk
+from barnraise.network.address_book import AddressBook
 from barnraise.network.gossip import Gossip
 from barnraise.network.gossip_policy import UNPROVED_SECONDS, Novelty, RecordCache
+from barnraise.network.record_dht import RecordValidator
+from barnraise.network.swarm import Swarm
+from barnraise.runtime.blob_store import BlobStore
+from barnraise.runtime.run_clock import RunClock
 from coordinator.checkpoints.copied_checkpoints import CopiedCheckpoints
 from coordinator.store.run_store import RunStore
+from peer.volunteer.durations import RoundTimer
+from peer.volunteer.head_follower import HeadFollower
+from peer.volunteer.log_follower import newest_state
 from tests.support import parts
 from tests.support.coordinators import FakeSwarm, opened_store
 
@@ -201,3 +218,109 @@ def test_a_head_from_the_future_is_not_the_newest_until_then() -> None:
     run_key = sign(parts.AUTHORITY, ahead.value)
     found = [gossip._keep(Signed(each.value, each.signer, each.wire)) for each in (ahead, near, run_key)]
     assert found == [Novelty.STALE, Novelty.NEW, Novelty.NEW], "the run key's clock is the run's"
+
+
+@pytest.mark.parametrize(
+    ("size", "by", "error"),
+    [
+        (2**43, LIAR, Unreachable),
+        (2**43, parts.AUTHORITY, StateError),
+        (100, LIAR, Unreachable),
+        (100, parts.AUTHORITY, MalformedBlob),
+    ],
+)
+def test_no_more_is_fetched_of_a_checkpoint_than_a_state_has(
+    store: RunStore, tmp_path: Path, size: int, by: Identity, error: type[Exception]
+) -> None:
+    """A manifest may claim 2^44 bytes of a file, which would fill a volunteer's disk.
+
+    What a closer alone made up is passed over, and not taken for a fault of the run.
+    """
+    junk = bytes(100)
+    newest, position = store.snapshot.newest_checkpoint.value, store.snapshot.position
+    files = (FileEntry(name="adapter_model.safetensors", hash=blob_hash(junk), size=size),)
+    wire = sign(by, newest.model_copy(update={"files": files, "closers": CLOSERS})).wire
+    swarm = FakeSwarm(BlobStore(tmp_path / "peer"), held={blob_hash(each): each for each in (wire, junk)})
+    head = parts.head(checkpoint=blob_hash(wire))
+    keys = KeysInForce(FIRST, replace(position, closers=CLOSERS))
+    taking = newest_state(
+        store.charter, swarm.as_swarm, swarm.blobs, head, keys, layout=lambda: store.state.layout
+    )
+    with pytest.raises(error):
+        asyncio.run(taking)
+    assert (blob_hash(junk) in swarm.fetched) is (size == len(junk))
+
+
+def sealed(signed: Signed[Head]) -> bytes:
+    return tagged(Signed(signed.value, signed.signer, signed.wire))
+
+
+def test_no_other_layer_keeps_a_head_from_the_future() -> None:
+    """In the DHT it would not expire, and an address book would call its addresses for good."""
+    keys, now = parts.keys(*CLOSERS), parts.NOW
+    validator = RecordValidator(parts.RUN, keys, lambda: now, parts.guard(*CLOSERS), lambda: None)
+    for seconds, by, taken in [(59, LIAR, True), (61, LIAR, False), (10**9, LIAR, False)]:
+        head = sign(by, honest_head(at=now + seconds * 1000).value)
+        place = dht_key_of(head.value, head.signer)
+        record = DHTRecord(
+            DHTID.generate(source=place.key).to_bytes(),
+            MSGPackSerializer.dumps(place.subkey),
+            MSGPackSerializer.dumps(sealed(head)),
+            head.value.at / 1000 + 3600,
+        )
+        assert validator.validate(record) is taken
+        book = AddressBook(parts.RUN, keys)
+        text = base64.b64encode(sealed(head)).decode()
+        assert book.learn(ContactPage(head=text, contacts=()), now) == (not taken)
+        assert (book.head is not None) is taken
+
+
+def test_the_clock_of_one_closer_leads_no_volunteer_away() -> None:
+    """Each head may be a minute ahead: sixty of them were an hour."""
+
+    async def never(*_: object) -> Any:
+        raise AssertionError("it is not sent on")
+
+    clock = RunClock(lambda: Millis(0), lambda: parts.NOW)
+    gossip = Gossip(
+        parts.STRANGER, parts.RUN, parts.keys(*CLOSERS), clock, store=never, look_up=never,
+        open_stream=never, guard=parts.guard(), random=Random(1),
+    )  # fmt: skip
+    swarm = GossipOnly(gossip)
+    follower = HeadFollower(
+        honest_head(at=parts.NOW).value, cast(Swarm, swarm), clock, lambda: Millis(0), list,
+        RoundTimer(Millis(0)), lambda _: None, measures_clock=gossip.measures_clock,
+    )  # fmt: skip
+
+    def receive(signed: Signed[Head]) -> Novelty:
+        novelty = gossip._keep(Signed(signed.value, signed.signer, signed.wire))
+        asyncio.run(follower.look())
+        return novelty
+
+    for number in range(60):
+        receive(sign(LIAR, honest_head(at=clock() + 59_000 - number).value))
+    assert clock() == parts.NOW
+    honest = sign(parts.AUTHORITY, honest_head(at=parts.NOW + 70_000).value)
+    assert receive(honest) is Novelty.NEW
+    assert clock() == parts.NOW + 70_000, "a run key's time is the run's"
+
+
+@dataclass
+class GossipOnly:
+    """A swarm whose newest head is that of gossip."""
+
+    gossip: Gossip
+
+    async def heads(self) -> list[Head]:
+        known = self.gossip.signed_head
+        return [] if known is None else [known.value]
+
+
+@pytest.mark.parametrize(("by", "error"), [(LIAR, MalformedRecord), (parts.AUTHORITY, CoordinatorDoesNotFit)])
+def test_a_closer_alone_does_not_end_volunteers_by_another_protocol(
+    by: Identity, error: type[Exception]
+) -> None:
+    newer = Protocol(speaks=999, works_with=999, release="9.0.0")
+    head = sign(by, honest_head(protocol=newer).value)
+    with pytest.raises(error):
+        open_record(sealed(head), run=parts.RUN, signers=parts.keys(*CLOSERS).signers, now=parts.NOW)

@@ -9,14 +9,29 @@ from __future__ import annotations
 from barnraise.contract.certificates import Authorities, Certificate, Vote, check_certificate
 from barnraise.contract.log_entries import KINDS
 from barnraise.contract.records import Head
+from barnraise.contract.rounds import seconds_between
 from barnraise.contract.tip import Position
 from barnraise.core.errors import BadSignature
-from barnraise.core.ids import PublicKey
+from barnraise.core.ids import Millis, PublicKey
+
+AHEAD_SECONDS = 60.0
+"""By which a closer's clock may be ahead: two that follow the run's differ by a second or two."""
 
 
 def is_by_closer(signer: PublicKey, position: Position, first: PublicKey) -> bool:
     """Whether a head that counts is by a closer, and not by a run key of its epoch."""
     return signer in position.named and signer != position.run_key(first)
+
+
+def is_from_the_future(
+    head: Head, signer: PublicKey, position: Position, first: PublicKey, now: Millis
+) -> bool:
+    """Whether a head has a time of one closer alone, by which it would be the newest for long.
+
+    A run key's clock is the run's. now: the reader's, which follows that.
+    """
+    is_ahead = seconds_between(now, Millis(head.at)) > AHEAD_SECONDS
+    return is_ahead and is_by_closer(signer, position, first)
 
 
 def is_proved(head: Head, signer: PublicKey, position: Position, first: PublicKey) -> bool:

@@ -257,7 +257,8 @@ def open_record(value: bytes, *, run: RunId, signers: Signers, now: Millis) -> S
     """Check a record from the DHT or from gossip: signature, run, owner and admission.
 
     signers: keys that may sign heads and admissions; a head may bring successors along. Raises
-    MalformedRecord, BadSignature; CoordinatorDoesNotFit for the head of a coordinator of another protocol.
+    MalformedRecord, BadSignature; CoordinatorDoesNotFit for the head of a coordinator of another protocol, by
+    which a volunteer ends: a closer's word is not enough for that.
     """
     model = _TAGS.get(value[:1])
     if model is None:
@@ -266,7 +267,12 @@ def open_record(value: bytes, *, run: RunId, signers: Signers, now: Millis) -> S
     if model is Head:
         signer, signers = signer_of_head(value[1 : MAX_RECORD_BYTES + 1], run, signers)
     limit = MAX_RECORD_BYTES if model is Head else MAX_EMBEDDED_BYTES  # a close embeds commits
-    signed: Signed[Record] = open_signed(model, value[1:], signer=signer, limit=limit)
+    try:
+        signed: Signed[Record] = open_signed(model, value[1:], signer=signer, limit=limit)
+    except CoordinatorDoesNotFit:
+        if signer in signers.run_keys:
+            raise
+        raise _refused("a head of another protocol by one closer alone") from None
     record = signed.value
     if record.run != run:
         raise _refused(f"a record of the run {record.run!r}")

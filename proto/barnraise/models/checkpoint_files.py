@@ -9,13 +9,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from barnraise.contract.manifest import Manifest
-from barnraise.contract.standing import read_standings
+from barnraise.contract.standing import MAX_STANDINGS_BYTES, STANDINGS_FILE, read_standings
 from barnraise.contract.state import Array, Layout, TrainState
 from barnraise.contract.tip import Tip
 from barnraise.core.errors import MalformedBlob, StateError
 from barnraise.core.ids import BlobHash, short
 
 OUTER_STATE = "outer_state.safetensors"
+HEADER_BYTES = 1024
+"""Of a tensor and of a file, in the header of a safetensors file: its name, dtype, shape and place."""
 """The outer optimizer's buffers, named BUFFER/TENSOR."""
 
 
@@ -42,6 +44,23 @@ def read_state(manifest: Manifest, layout_digest: str, path_of: Callable[[BlobHa
             fix="Remove the downloaded files and fetch them again.",
         )
     return state
+
+
+def check_sizes(manifest: Manifest, layout: Layout, buffers: int) -> None:
+    """Refuse files that are larger than those of a state, before they are fetched. Raises StateError.
+
+    layout: of the run's states. buffers: of its outer optimizer at most.
+    """
+    count = (1 + buffers) * len(layout)
+    most = 4 * (1 + buffers) * layout.parameters + HEADER_BYTES * (count + len(manifest.files))
+    tensors = sum(entry.size for entry in manifest.files if entry.name.endswith(".safetensors"))
+    lists = max((entry.size for entry in manifest.files if entry.name == STANDINGS_FILE), default=0)
+    if tensors > most or lists > MAX_STANDINGS_BYTES:
+        raise StateError(
+            f"the checkpoint of round {manifest.round} has {tensors} bytes of tensors and {lists} of"
+            f" standings, where a state of the run has at most {most} and {MAX_STANDINGS_BYTES}",
+            fix="It is not fetched. Another checkpoint, or a state that the log names, is taken.",
+        )
 
 
 def read_tip(manifest: Manifest, path_of: Callable[[BlobHash], Path]) -> Tip:

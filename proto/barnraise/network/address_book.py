@@ -15,9 +15,10 @@ from barnraise.contract.contacts import (
     unproved_head,
 )
 from barnraise.contract.endpoints import Endpoint
+from barnraise.contract.head_proof import is_from_the_future
 from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.records import Head, Record, tagged
-from barnraise.core.errors import RefusedError, TrustError
+from barnraise.core.errors import MalformedRecord, RefusedError, TrustError
 from barnraise.core.ids import Millis, PublicKey, RunId
 from barnraise.core.signed import Signed
 
@@ -158,7 +159,13 @@ class AddressBook:
         return open_head(text, run=self.run, signers=self.keys.signers, now=now)
 
     def _learner_of_heads(self, now: Millis) -> Callable[[str], None]:
-        return lambda text: self.learn_head(self._opened_head(text, now))
+        def learn(text: str) -> None:
+            head, keys = self._opened_head(text, now), self.keys
+            if is_from_the_future(head.value, head.signer, keys.position, keys.first, now):
+                raise MalformedRecord("a closer's head from the future", fix="It is dropped.")
+            self.learn_head(head)
+
+        return learn
 
     def _take_hints(self, text: str) -> None:
         if self.knows_closers:

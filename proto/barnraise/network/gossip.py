@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from random import Random
 
 from barnraise.contract.dht_keys import closer_heads_key, commits_key, head_key, peers_key
-from barnraise.contract.head_proof import is_by_closer, is_proved
+from barnraise.contract.head_proof import is_by_closer, is_from_the_future, is_proved
 from barnraise.contract.heartbeat import parts_for
 from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.protocol import CoordinatorDoesNotFit
@@ -41,8 +41,7 @@ log = logging.getLogger("barnraise.swarm")
 GOSSIP_PROTOCOL = "barnraise/tell/1"
 """Name of the libp2p protocol: four bytes of length, a record, and one byte back on receipt."""
 HEAD_SECONDS = 60.0
-"""A head from longer ago than this says nothing about the coordinator's version: it may be a replay. One of a
-closer from further ahead is not taken."""
+"""A head from longer ago than this says nothing about the coordinator's version: it may be a replay."""
 MAX_SENDS = 16
 """Records that are being sent at once."""
 
@@ -162,6 +161,15 @@ class Gossip:
         """Keep and forward a head that was found another way, and checked."""
         self._receive(Signed(head.value, head.signer, head.wire))
 
+    def measures_clock(self, head: Head) -> bool:
+        """Whether the run's time is what a head that was received says: a closer's may be off by some seconds
+        each time, and would lead a clock away step by step.
+        """
+        known = self._cache.signed_head
+        if known is None or known.value != head:
+            return False
+        return not is_by_closer(known.signer, self._keys.position, self._keys.first)
+
     @property
     def signed_head(self) -> Signed[Head] | None:
         """The newest head that was received."""
@@ -215,9 +223,8 @@ class Gossip:
         if not isinstance(head, Head):
             return self._cache.receive(signed, now)
         position, first = self._keys.position, self._keys.first
-        is_ahead = seconds_between(now, Millis(head.at)) > HEAD_SECONDS
-        if is_ahead and is_by_closer(signed.signer, position, first):
-            return Novelty.STALE  # the clock of one closer, by which it would be the newest for long
+        if is_from_the_future(head, signed.signer, position, first, now):
+            return Novelty.STALE
         return self._cache.receive(signed, now, is_proved=is_proved(head, signed.signer, position, first))
 
     async def _send_to(self, peer: PublicKey, value: bytes) -> None:

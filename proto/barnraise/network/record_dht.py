@@ -18,6 +18,7 @@ from hivemind.p2p import PeerID
 from hivemind.utils import MSGPackSerializer, timed_storage
 
 from barnraise.contract.dht_keys import DhtKey, dht_key_of
+from barnraise.contract.head_proof import is_from_the_future
 from barnraise.contract.heartbeat import LONGEST, is_early
 from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.protocol import CoordinatorDoesNotFit
@@ -82,6 +83,10 @@ class RecordValidator(RecordValidatorBase):
         if banned or (isinstance(signed.value, Commit) and self._is_far(signed.value)):
             return False
         if isinstance(signed.value, Presence) and is_early(Millis(signed.value.at), LONGEST, now):
+            return False
+        if isinstance(signed.value, Head) and is_from_the_future(
+            signed.value, signed.signer, self._keys.position, self._keys.first, now
+        ):
             return False
         place = dht_key_of(signed.value, _closer(signed, self._keys))
         wanted = _in_place(record, place) and record.expiration_time <= _latest_expiry(signed.value, now)

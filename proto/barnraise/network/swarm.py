@@ -241,6 +241,10 @@ class Swarm:
         """As `Gossip.learn`: a head that was found another way."""
         self._gossip.learn(head)
 
+    def measures_clock(self, head: Head) -> bool:
+        """As `Gossip.measures_clock`."""
+        return self._gossip.measures_clock(head)
+
     def known_addresses(self) -> AddressBook:
         """The book, with the newest head."""
         self._addresses.update()
