@@ -15,6 +15,7 @@ from coordinator.reasons.calls import TooManyNewKeys, TooManyOfAddress, TooManyO
 
 PER_ADDRESS = Allowance(burst=200, per_second=20)
 PER_KEY = Allowance(burst=10, per_second=0.1)
+PER_AUDITOR = Allowance(burst=10, per_second=1)
 NEW_KEYS = Allowance(burst=100, per_second=0.5)
 
 
@@ -45,6 +46,8 @@ class CallLimits:
     per_key: Allowance = PER_KEY
     """Claims, evaluations and reports of one key: a volunteer that is refused repeats after 2 s, then less
     often."""
+    per_auditor: Allowance = PER_AUDITOR
+    """Calls of one key that is vouched for: one a round that it audits, and one in 15 s while it waits."""
     new_keys: Allowance = NEW_KEYS
     """Claims of keys that were never admitted, by address."""
 
@@ -60,12 +63,13 @@ class CallRates:
     limits: CallLimits = LIMITS
     _addresses: Rates = field(init=False)
     _keys: Rates = field(init=False)
+    _auditors: Rates = field(init=False)
     _new: Rates = field(init=False)
 
     def __post_init__(self) -> None:
         limits = self.limits
         self._addresses, self._keys = Rates(limits.per_address), Rates(limits.per_key)
-        self._new = Rates(limits.new_keys)
+        self._auditors, self._new = Rates(limits.per_auditor), Rates(limits.new_keys)
 
     def call(self, group: str, now: float) -> TooManyOfAddress | None:
         """A call of any kind. group: of the client's address. None where it may be answered."""
@@ -76,6 +80,11 @@ class CallRates:
     def signed(self, key: PublicKey, now: float) -> TooManyOfKey | None:
         """A call that `key` signed."""
         wait = self._keys.take(key, now)
+        return TooManyOfKey(wait) if wait else None
+
+    def of_auditor(self, key: PublicKey, now: float) -> TooManyOfKey | None:
+        """A call for a round to audit, by a key that is vouched for."""
+        wait = self._auditors.take(key, now)
         return TooManyOfKey(wait) if wait else None
 
     def claim_of_new_key(self, group: str, now: float) -> TooManyNewKeys | None:

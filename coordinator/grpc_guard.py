@@ -49,9 +49,10 @@ class CallGuard:
         """Raises TooManyCalls."""
         self._check(self._rates.call(self.group_of(peer), self._now()))
 
-    def check_key(self, key: PublicKey) -> None:
-        """Raises TooManyCalls."""
-        self._check(self._rates.signed(key, self._now()))
+    def check_key(self, key: PublicKey, *, is_auditor: bool = False) -> None:
+        """is_auditor: whether it asks for a round to audit and may. Raises TooManyCalls."""
+        take = self._rates.of_auditor if is_auditor else self._rates.signed
+        self._check(take(key, self._now()))
 
     def check_new_key(self, peer: str) -> None:
         """Raises TooManyCalls."""

@@ -13,6 +13,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from pydantic import ValidationError
 
+from barnraise.contract.audit_task import MAX_AUDIT_CALL_BYTES, AuditCall
 from barnraise.contract.endpoints import Endpoint, parse_endpoint
 from barnraise.contract.fault_report import MAX_REPORT_BYTES, FaultReport
 from barnraise.contract.invite import Invite
@@ -44,7 +45,7 @@ from coordinator.timing import TIMING, Timing
 
 MAX_METADATA_BYTES = 8192
 """Headers of a call."""
-Owned = TypeVar("Owned", JoinClaim, Evaluation, FaultReport)
+Owned = TypeVar("Owned", JoinClaim, Evaluation, FaultReport, AuditCall)
 
 _CODES: list[tuple[type[BarnraiseError], grpc.StatusCode]] = [
     (TooManyCalls, grpc.StatusCode.RESOURCE_EXHAUSTED),
@@ -97,6 +98,14 @@ class Service(pb_grpc.CoordinatorServicer):
             await _abort(context, error)
         return pb.EvaluateReply(outcome=outcome)
 
+    async def Audit(self, request: pb.AuditRequest, context: Context) -> pb.AuditReply:
+        try:
+            call = open_signed(AuditCall, request.signed_call, signer=None, limit=MAX_AUDIT_CALL_BYTES)
+            answer = await self._api.audit(self._own(call, is_auditor=self._api.vouches_for(call.signer)))
+        except BarnraiseError as error:
+            await _abort(context, error)
+        return pb.AuditReply(signed_answer=answer)
+
     async def ReportFault(self, request: pb.ReportFaultRequest, context: Context) -> pb.ReportFaultReply:
         try:
             wire = request.signed_report
@@ -109,14 +118,16 @@ class Service(pb_grpc.CoordinatorServicer):
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusReply:
         return pb.GetStatusReply(json=self._api.status().model_dump_json())
 
-    def _own(self, signed: Signed[Owned]) -> Signed[Owned]:
-        """Raises RefusedError where the record names another key than it is signed by; TooManyCalls."""
+    def _own(self, signed: Signed[Owned], *, is_auditor: bool = False) -> Signed[Owned]:
+        """is_auditor: as of `CallGuard.check_key`.
+
+        Raises RefusedError where the record names another key than it is signed by; TooManyCalls."""
         if signed.signer != signed.value.owner:
             raise RefusedError(
                 f"this {type(signed.value).__name__} is signed by another key than it names",
                 fix="Update Barnraise.",
             )
-        self._guard.check_key(signed.signer)
+        self._guard.check_key(signed.signer, is_auditor=is_auditor)
         return signed
 
 

@@ -187,7 +187,7 @@ async def _serve(
         stack.push_async_callback(end, shards)
         addresses = CoordinatorAddresses(await swarm.addresses(), public.api, public.urls)
         joint = _joint(store, swarm, authority, folder, clock, keys, timing)
-        auditing = Auditing(store, clock)
+        auditing = Auditing(store, clock, timing=timing)
         session = Session(
             store,
             publisher,

@@ -54,6 +54,14 @@ class Timing:
     """In this time one report of a volunteer that the run cannot be trained is kept, and five of all: enough
     to learn of a fault, too few to fill a log."""
 
+    audit: float = 120.0
+    """An auditor has this long for a round, or a round's time where that is longer; then the coordinator
+    audits the round itself."""
+    audit_hold: float = 15.0
+    """A call of an auditor waits this long for a round: proxies keep silent connections for longer."""
+    audit_refused: float = 60.0
+    """A key that is not vouched for, or not asked any more, asks again after this long."""
+
     @property
     def pause(self) -> float:
         """A pause of the program that is longer has to be made good: many heartbeats were not received.

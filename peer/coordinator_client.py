@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import grpc
 
+from barnraise.contract.audit_task import MAX_AUDIT_ANSWER_BYTES, AuditAnswer, AuditCall
 from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
 from barnraise.contract.endpoints import HTTP_PORT, Endpoint, web_host
 from barnraise.contract.fault_report import FaultReport
@@ -43,7 +44,7 @@ from barnraise.core.errors import (
     WrongRunKey,
 )
 from barnraise.core.identity import Identity
-from barnraise.core.ids import Millis
+from barnraise.core.ids import Millis, PublicKey
 from barnraise.core.plain_text import one_line
 from barnraise.core.signed import Signed, open_signed, sign
 from barnraise.network.tls.channel import NoConnection, channel_to
@@ -155,6 +156,19 @@ class CoordinatorClient:
         request = pb.EvaluateRequest(signed_evaluation=evaluation.wire)
         reply = await self._call(self._stub.Evaluate(request, timeout=self._timing.request))
         return str(reply.outcome)
+
+    async def audit(self, call: Signed[AuditCall], run_key: PublicKey) -> AuditAnswer:
+        """Ask for a round to audit, with the report on the one before; the call waits for one for a while.
+
+        run_key: the one in force. Raises Unreachable, RefusedError, MalformedRecord, BadSignature.
+        """
+        request = pb.AuditRequest(signed_call=call.wire)
+        reply = await self._call(self._stub.Audit(request, timeout=self._timing.audit_call))
+        wire, limit = reply.signed_answer, MAX_AUDIT_ANSWER_BYTES
+        answer = open_signed(AuditAnswer, wire, signer=run_key, limit=limit).value
+        if (answer.run, answer.owner) != (call.value.run, call.signer):
+            raise MalformedRecord("the coordinator's answer about audits is another one's", fix=_REPORT)
+        return answer
 
     async def report_fault(self, report: Signed[FaultReport]) -> None:
         """Send what a rehearsal found wrong. Raises Unreachable, RefusedError."""

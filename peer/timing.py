@@ -58,6 +58,13 @@ class Timing:
     evaluate_poll: float = 30.0
     """Between two reads of the archive for checkpoints to evaluate: small against the time between two."""
 
+    # The auditor
+
+    audit_call: float = 45.0
+    """A request for a round to audit fails after this long: the coordinator lets it wait for 15 s."""
+    audit_retry: float = 5.0
+    """After a call for a round that failed, before the next one."""
+
     # The coordinator's API
 
     diagnosis: float = 3.0

@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 from barnraise.contract.audit_figures import Figures, Reference, reference_of
 from barnraise.contract.audit_report import AuditReport, AuditResult
+from barnraise.contract.audit_task import Disagreement
 from barnraise.contract.evidence import TOLERANCE, UNIT, Account, Claim, account_of
 from barnraise.contract.standing import Level, Standing
 from barnraise.contract.verdict import MAX_FIGURES
@@ -48,16 +49,26 @@ class Evidence:
     audited: int = 0
     opposed: bool = False
     """Whether its newest contribution pointed away from the round's others."""
+    auditors: frozenset[PublicKey] = frozenset()
+    """Who else than the coordinator tried its contributions."""
 
-    def after(self, figures: Figures) -> Evidence:
-        """With one more audit."""
+    def after(self, figures: Figures, auditor: str | None = None) -> Evidence:
+        """With one more audit. auditor: as of `AuditReport`."""
         kept, before = (*self.figures, figures), self.before
         if len(kept) > MAX_FIGURES:
             oldest, *rest = kept
             before = MappingProxyType({claim: before[claim].after(oldest.score, claim) for claim in CLAIMS})
             kept = tuple(rest)
         good = figures.finding == "tried" and figures.score <= TOLERANCE
-        return replace(self, figures=kept, before=before, work=self.work + good, audited=self.audited + 1)
+        auditors = self.auditors if auditor is None else self.auditors | {PublicKey(auditor)}
+        return replace(
+            self,
+            figures=kept,
+            before=before,
+            work=self.work + good,
+            audited=self.audited + 1,
+            auditors=auditors,
+        )
 
     def account(self, claim: Claim) -> Account:
         """What all figures add up to."""
@@ -92,6 +103,8 @@ class Ledger:
     """Of the last rounds that were audited, oldest first."""
     newest: int = -1
     """The last round that was audited: a report of it or an earlier one changes nothing."""
+    wrong: Mapping[PublicKey, Disagreement] = field(default_factory=lambda: MappingProxyType({}))
+    """The auditors that are not asked any more, and why."""
 
     def after(self, report: AuditReport, standings: Mapping[PublicKey, Standing]) -> Ledger:
         """With the report of a round that is not audited yet. standings: of the keys in it."""
@@ -104,11 +117,17 @@ class Ledger:
             key = PublicKey(result.key)
             evidence = replace(self.of(key, standings[key]), opposed=result.cosine < 0)
             if result.audited or result.finding != "tried":
-                evidence = evidence.after(_figures(report.round, result, reference))
+                evidence = evidence.after(_figures(report.round, result, reference), report.auditor)
             by_key.pop(key, None)
             by_key[key] = evidence  # the newest are last
         newest = dict(islice(by_key.items(), max(0, len(by_key) - MOST_KEYS), None))
-        return Ledger(MappingProxyType(newest), recent, report.round)
+        return replace(self, by_key=MappingProxyType(newest), recent=recent, newest=report.round)
+
+    def without(self, auditor: PublicKey, wrong: Disagreement) -> Ledger:
+        """Where an auditor reported what is wrong: nothing that rests on its reports counts."""
+        kept = {key: each for key, each in self.by_key.items() if auditor not in each.auditors}
+        found = MappingProxyType({**self.wrong, auditor: wrong})
+        return replace(self, by_key=MappingProxyType(kept), recent=(), wrong=found)
 
     def current(self, standings: Mapping[PublicKey, Standing]) -> Ledger:
         """Without the evidence on keys whose level the log changed since. standings: of all keys in it."""

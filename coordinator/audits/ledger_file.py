@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from barnraise.contract.audit_figures import Figures
 from barnraise.contract.audit_report import AuditReport
+from barnraise.contract.audit_task import AuditCall, Disagreement
 from barnraise.contract.evidence import Account, Claim
 from barnraise.contract.standing import Level
 from barnraise.core.errors import TrustError
@@ -34,9 +35,10 @@ from coordinator.store.run_state import RunState
 log = logging.getLogger("coordinator")
 
 LEDGER, SECRET = Path(AUDIT_LEDGER).name, Path(AUDIT_SECRET).name
-REPORTS, SKETCHES = "reports.jsonl", "sketches.safetensors"
+REPORTS, CALLS, SKETCHES = "reports.jsonl", "auditors.jsonl", "sketches.safetensors"
 MAX_REPORTS_BYTES = 64 * 2**20
-"""Of the file of reports: then it is begun again, and the earlier one is kept next to it."""
+"""Of the file of reports, and of that of auditors' calls: then it is begun again, and the earlier one is kept
+next to it."""
 SECRET_BYTES = 32
 
 
@@ -47,12 +49,14 @@ class _SavedEvidence(Strict):
     before: dict[Claim, tuple[float, float]]
     audited: int
     opposed: bool
+    auditors: tuple[Hex64, ...] = ()
 
 
 class _SavedLedger(Strict):
     keys: dict[Hex64, _SavedEvidence]
     recent: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
     newest: int
+    wrong: dict[Hex64, Disagreement] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,23 +91,29 @@ class LedgerFile:
             log.error("%s is damaged and set aside as %s: audits begin again", file, aside)
             return Ledger()
 
-    def save(self, ledger: Ledger, report: Signed[AuditReport]) -> None:
-        """Keep a report and what it led to. Raises DiskFull."""
-        reports = self.folder / REPORTS
-        with disk_errors(reports):
-            make_folder(self.folder)
-            if reports.is_file() and reports.stat().st_size > MAX_REPORTS_BYTES:
-                os.replace(reports, reports.with_suffix(".earlier.jsonl"))
-            _append(reports, report.text)
+    def save(
+        self, ledger: Ledger, report: Signed[AuditReport], call: Signed[AuditCall] | None = None
+    ) -> None:
+        """Keep a report and what it led to. call: of the auditor that it rests on. Raises DiskFull."""
+        if call is not None:
+            _append(self.folder / CALLS, call.text)
+        _append(self.folder / REPORTS, report.text)
+        self.save_ledger(ledger)
+
+    def save_ledger(self, ledger: Ledger) -> None:
+        """Raises DiskFull."""
         write_atomic(self.folder / LEDGER, _saved(ledger).model_dump_json().encode())
 
     def caught_up(self, run: RunState) -> Ledger:
         """The ledger with the reports that it lacks."""
         ledger = self.load()
-        # Where all are lacking, nothing says which of them came after the log changed a key's level.
-        named = () if ledger.newest >= 0 else tuple(run.position.standings)
+        # Where all are lacking, nothing says which came after the log changed a key's level, nor which
+        # auditors were found wrong.
+        is_whole = ledger.newest >= 0
+        named = () if is_whole else tuple(run.position.standings)
         for report in self._reports():
-            results = tuple(each for each in report.results if each.key not in named)
+            counts = is_whole or report.auditor is None
+            results = tuple(each for each in report.results if counts and each.key not in named)
             if results and report.run == run.charter.run:
                 standings = {PublicKey(each.key): run.standing(PublicKey(each.key)) for each in results}
                 ledger = ledger.after(report.model_copy(update={"results": results}), standings)
@@ -122,17 +132,21 @@ class LedgerFile:
 
 
 def _append(file: Path, line: str) -> None:
-    """Add a line, durably, after one that a power cut left incomplete. Raises OSError."""
-    is_new = not file.exists()
-    with file.open("ab+") as lines:
-        if lines.tell():
-            lines.seek(-1, os.SEEK_END)
-            if lines.read(1) != b"\n":
-                lines.write(b"\n")
-        lines.write(f"{line}\n".encode("ascii"))
-    flush(file)
-    if is_new:
-        flush(file.parent)
+    """Add a line, durably, after one that a power cut left incomplete. Raises DiskFull."""
+    with disk_errors(file):
+        make_folder(file.parent)
+        if file.is_file() and file.stat().st_size > MAX_REPORTS_BYTES:
+            os.replace(file, file.with_suffix(".earlier.jsonl"))
+        is_new = not file.exists()
+        with file.open("ab+") as lines:
+            if lines.tell():
+                lines.seek(-1, os.SEEK_END)
+                if lines.read(1) != b"\n":
+                    lines.write(b"\n")
+            lines.write(f"{line}\n".encode("ascii"))
+        flush(file)
+        if is_new:
+            flush(file.parent)
 
 
 def _saved(ledger: Ledger) -> _SavedLedger:
@@ -145,11 +159,13 @@ def _saved(ledger: Ledger) -> _SavedLedger:
                 before={claim: (each.wealth, each.recent) for claim, each in evidence.before.items()},
                 audited=evidence.audited,
                 opposed=evidence.opposed,
+                auditors=tuple(sorted(evidence.auditors)),
             )
             for key, evidence in ledger.by_key.items()
         },
         recent=tuple((each.trusted, each.others) for each in ledger.recent),
         newest=ledger.newest,
+        wrong={str(key): each for key, each in ledger.wrong.items()},
     )
 
 
@@ -162,7 +178,10 @@ def _ledger_of(saved: _SavedLedger) -> Ledger:
             MappingProxyType({claim: Account(*pair) for claim, pair in each.before.items()}),
             each.audited,
             each.opposed,
+            frozenset(map(PublicKey, each.auditors)),
         )
         for key, each in saved.keys.items()
     }
-    return Ledger(MappingProxyType(by_key), tuple(Changes(*each) for each in saved.recent), saved.newest)
+    wrong = MappingProxyType({PublicKey(key): each for key, each in saved.wrong.items()})
+    recent = tuple(Changes(*each) for each in saved.recent)
+    return Ledger(MappingProxyType(by_key), recent, saved.newest, wrong)

@@ -56,6 +56,16 @@ class ClosedRound:
         """Of its contributions."""
         return tuple(PublicKey(commit.owner) for commit in self.link.commits)
 
+    @property
+    def base_state(self) -> str:
+        """Hash of the state."""
+        return self.link.close.base_state
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Of its blobs."""
+        return {commit.blob: commit.size for commit in self.link.commits}
+
 
 def standings_of(run: RunState, keys: tuple[PublicKey, ...]) -> dict[PublicKey, Standing]:
     """What the log says of each key."""
@@ -68,7 +78,8 @@ def prepare(
     """The job, whose files are in `work`; or why the round is not audited. Raises DiskFull."""
     run, round, secret = store.snapshot, closed.link.close.round, file.secret()
     levels = {key: each.level for key, each in standings_of(run, closed.owners).items()}
-    chosen = audited_keys(levels, ledger.suspicious, secret_random(secret, "keys", round))
+    history = closed.link.hash  # a round that is void, and closed again, draws others
+    chosen = audited_keys(levels, ledger.suspicious, secret_random(secret, f"keys/{history}", round))
     count = budget.samples_for(len(chosen))
     if count is None:
         return BudgetSaved(len(chosen))
@@ -114,8 +125,12 @@ def _samples(
     closed: ClosedRound, store: RunStore, index: DataIndex, count: int, secret: bytes
 ) -> tuple[SecretSample, ...]:
     taken = assigned(closed.link.commits, store.charter.spec.seed, index.shard_sizes)
-    draw = secret_random(secret, "samples", closed.link.close.round)
-    found = _placed(secret_samples(taken, index.shard_sizes, count, draw), index, store.blobs)
+    draw = secret_random(secret, f"samples/{closed.link.hash}", closed.link.close.round)
+    places = secret_samples(taken, index.shard_sizes, count, draw)
+    found = tuple(
+        each.model_copy(update={"shard": shard})
+        for (shard, _), each in zip(places, _placed(places, index, store.blobs), strict=True)
+    )
     if len(found) >= FEWEST_SAMPLES:
         return found
     return (*found, *_held_out(store.folder / HELD_OUT, count - len(found), draw))

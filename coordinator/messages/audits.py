@@ -5,11 +5,20 @@ from __future__ import annotations
 from typing_extensions import assert_never
 
 from barnraise.contract.audit_report import AuditReport, AuditResult
+from barnraise.contract.audit_task import Disagreement
 from barnraise.contract.log_entries import Change
 from barnraise.contract.standing import Level
 from barnraise.core.ids import PublicKey, short
 from barnraise.evaluation.failures import EvaluationFailure, failure_message
-from coordinator.reasons.audits import BudgetSaved, FilesMissing, NoSecretSamples, NotAudited
+from coordinator.reasons.audits import (
+    AuditorReason,
+    AuditorSilent,
+    AuditorWrong,
+    BudgetSaved,
+    FilesMissing,
+    NoSecretSamples,
+    NotAudited,
+)
 
 NANO = 10**9
 _LEVELS: dict[Level, str] = {
@@ -33,6 +42,33 @@ def not_audited_message(reason: NotAudited | EvaluationFailure) -> str:
             return failure_message(reason)
 
 
+def auditor_message(reason: AuditorReason) -> str:
+    """What becomes of an auditor's round."""
+    match reason:
+        case AuditorSilent(auditor, round, seconds):
+            return f"auditor {short(auditor)} did not report on round {round} within {seconds:.0f} s"
+        case AuditorWrong(auditor, wrong):
+            return (
+                f"auditor {short(auditor)} is not asked any more: {wrong_message(wrong)}."
+                " What rests on its reports does not count"
+            )
+        case _:
+            assert_never(reason)
+
+
+def wrong_message(wrong: Disagreement) -> str:
+    """What an auditor reported, and what was found."""
+    reported, found, owner = wrong.reported, wrong.found, short(PublicKey(wrong.key))
+    return (
+        f"in round {wrong.round} it reported {_nats(reported.change)} ± {_nats(reported.error)} for {owner},"
+        f" and the coordinator found {_nats(found.change)} ± {_nats(found.error)}"
+    )
+
+
+def _nats(nano: int) -> str:
+    return f"{nano / NANO:.6f}"
+
+
 def standing_message(change: Change) -> str:
     """What the log says of a key from now on, and why."""
     owner = short(PublicKey(change.key))
@@ -54,7 +90,9 @@ def audited_message(report: AuditReport, seconds: float) -> str:
     tried = [result for result in report.results if result.audited]
     found = [_result(result) for result in report.results if result.finding != "tried" or _harms(result)]
     notable = "; ".join(found) if found else "none raised the loss of secret samples"
-    return f"{len(tried)} of {len(report.results)} contributions in {seconds:.1f} s of computing: {notable}"
+    by = "" if report.auditor is None else f", with auditor {short(PublicKey(report.auditor))}"
+    share = f"{len(tried)} of {len(report.results)} contributions"
+    return f"{share} in {seconds:.1f} s of computing{by}: {notable}"
 
 
 def _harms(result: AuditResult) -> bool:

@@ -11,11 +11,13 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from barnraise.contract.audit_task import AuditCall
 from barnraise.contract.divergence import divergence_message
 from barnraise.contract.fault_report import FaultReport
 from barnraise.contract.invitation import invitation_id
 from barnraise.contract.protocol import Misfit
 from barnraise.contract.records import Evaluation, JoinClaim, seal
+from barnraise.contract.rounds import seconds_between
 from barnraise.contract.status import RunStatus
 from barnraise.core.errors import RefusedError, Unreachable
 from barnraise.core.ids import Millis, PublicKey, short
@@ -149,6 +151,23 @@ class CoordinatorApi:
     def evaluate(self, evaluation: Signed[Evaluation]) -> str:
         """As `Publisher.record_evaluation`."""
         return evaluation_message(self.publisher.record_evaluation(evaluation))
+
+    async def audit(self, call: Signed[AuditCall]) -> bytes:
+        """The signed answer to an auditor. Raises RefusedError for another run's or an old call; Unreachable
+        where this program audits nothing.
+        """
+        value, auditing = call.value, self.session.auditing
+        if auditing is None:
+            raise Unreachable("this program has no audits to give", fix="Ask the coordinator.")
+        if value.run != self.store.charter.run:
+            raise RefusedError("the call is for another run", fix="Use this run's invite.")
+        if abs(seconds_between(Millis(value.at), self.clock())) > self.timing.claim:
+            raise RefusedError("the call is of another time", fix="Check the clock, and start again.")
+        return (await auditing.answer(call)).wire
+
+    def vouches_for(self, key: PublicKey) -> bool:
+        """Whether the maintainer trusts a key by name."""
+        return self.store.snapshot.vouches_for(key)
 
     def report_fault(self, report: Signed[FaultReport]) -> None:
         """Log and keep a volunteer's report. Raises RefusedError for another run's."""

@@ -104,11 +104,9 @@ def merged(orders: Iterable[StandingOrder], run: RunState) -> tuple[list[Change]
 
 def _is_so(key: PublicKey, level: Level, run: RunState) -> bool:
     """Whether a key has a level already. Trust by order is an entry of the log unless the spec says it: such
-    a key needs no invitation, and is on the list of those that are admitted.
+    a key needs no invitation, is on the list of those that are admitted, and may audit.
     """
-    standings, trust = run.position.standings, run.spec.trust
-    named = level != "trusted" or key in trust.vouched or key in standings.by_key
-    return named and standings.of(key, trust).level == level
+    return run.standing(key).level == level and (level != "trusted" or run.vouches_for(key))
 
 
 def order_of(keys: tuple[str, ...], level: Level | None, note: str) -> StandingOrder:

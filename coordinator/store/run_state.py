@@ -160,6 +160,12 @@ class RunState:
         """What the log, or the spec, says of a key."""
         return self.position.standings.of(key, self.spec.trust)
 
+    def vouches_for(self, key: PublicKey) -> bool:
+        """Whether the maintainer trusts the key by name, in the spec or by an order; not for audited work."""
+        change = self.changes.get(key)
+        named = key in self.spec.trust.vouched if change is None else change.cause == "order"
+        return named and self.standing(key).level == "trusted"
+
     @property
     def may_be_amended(self) -> bool:
         """Whether an amendment may follow: no round is being folded, no delegation takes effect first."""

@@ -13,6 +13,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from barnraise.contract.audit_task import AuditAnswer, AuditCall
 from barnraise.contract.charter import Charter
 from barnraise.contract.endpoints import Endpoint
 from barnraise.contract.invite import Invite
@@ -20,11 +21,12 @@ from barnraise.contract.protocol import Protocol, misfit
 from barnraise.contract.records import JoinClaim
 from barnraise.core.errors import MalformedRecord, RefusedError, Unreachable, UserError, WrongRunKey
 from barnraise.core.ids import Millis, RunId
-from barnraise.core.signed import open_signed, sign
+from barnraise.core.signed import Signed, open_signed, sign
 from barnraise.network.tls.certificates import issue
 from barnraise.runtime.run_clock import RunClock
 from barnraise.v1 import coordinator_pb2 as pb
 from barnraise.v1 import coordinator_pb2_grpc as pb_grpc
+from coordinator.audits.auditing import Auditing
 from coordinator.grpc_service import ask_first, ask_status, serve
 from coordinator.messages import rounds as messages
 from coordinator.reasons.rounds import ClockOff
@@ -279,6 +281,34 @@ def test_a_coordinator_without_a_gateway_is_reported(store: RunStore) -> None:
 
     with pytest.raises(Unreachable, match="does not say where its archive is"):
         asyncio.run(ask())
+
+
+def test_a_key_that_is_not_vouched_for_gets_no_round_to_audit(store: RunStore) -> None:
+    call = sign(parts.ADA, AuditCall(run=parts.RUN, owner=parts.ADA.public, at=parts.NOW))
+
+    async def ask() -> AuditAnswer:
+        session = session_of(store)
+        session.auditing = Auditing(store, session.clock)
+        async with served(session) as invite, connect(invite) as there:
+            return await there.audit(call, parts.AUTHORITY.public)
+
+    answer = asyncio.run(ask())
+    assert (answer.refused, answer.task) == ("not vouched", None)
+    assert answer.pause > 0
+    with pytest.raises(Unreachable):  # a follower audits nothing
+        asked(store, lambda there: there.audit(call, parts.AUTHORITY.public))
+    old = sign(parts.ADA, call.value.model_copy(update={"at": 0}))
+    other = sign(parts.ADA, call.value.model_copy(update={"run": "other"}))
+    for refused in (old, other, sign(parts.BEN, call.value)):
+
+        async def ask_refused(refused: Signed[AuditCall] = refused) -> None:
+            session = session_of(store)
+            session.auditing = Auditing(store, session.clock)
+            async with served(session) as invite, connect(invite) as there:
+                await there.audit(refused, parts.AUTHORITY.public)
+
+        with pytest.raises(RefusedError):
+            asyncio.run(ask_refused())
 
 
 def test_the_charter_is_signed_by_the_run_s_key(store: RunStore) -> None:

@@ -16,6 +16,14 @@ from barnraise.consensus.statements import Place, Prepare, Promise, Proposal, Re
 from barnraise.consensus.wire import AskStatement, NewsStatement
 from barnraise.contract.audit_figures import Figures
 from barnraise.contract.audit_report import AuditReport, AuditResult
+from barnraise.contract.audit_task import (
+    AuditAnswer,
+    AuditCall,
+    AuditTask,
+    GivenContribution,
+    Trial,
+    TrialReport,
+)
 from barnraise.contract.certificates import certify
 from barnraise.contract.double_signing import Certified
 from barnraise.contract.entry_order import EntryOrder
@@ -92,7 +100,18 @@ def one_of_each() -> dict[str, Signed[Any]]:
     report = AuditReport(
         run=RUN, round=2, base_state=HASH_B, owner=AUTHORITY.public, results=(result,), at=NOW
     )
+    trial = Trial(key=ADA.public, blob=HASH_A, change=5, error=1)
+    task = AuditTask(
+        round=2,
+        base_state=HASH_B,
+        contributions=(GivenContribution(key=ADA.public, blob=HASH_A, size=9),),
+        samples=((0, 7),),
+        due=NOW + 1000,
+    )
+    trials = TrialReport(round=2, base_state=HASH_B, trials=(trial,))
     return {
+        "audit-answer": sign(AUTHORITY, AuditAnswer(run=RUN, owner=ADA.public, task=task, at=NOW)),
+        "audit-call": sign(ADA, AuditCall(run=RUN, owner=ADA.public, report=trials, at=NOW)),
         "audit-report": sign(AUTHORITY, report),
         "verdict": sign(AUTHORITY, verdict),
         "ask": sign(ADA, AskStatement(run=RUN)),

@@ -36,7 +36,7 @@ class AuditResult(Strict):
 
 
 class AuditReport(Extensible):
-    """Signed by an auditor, sent to the coordinator and journaled there."""
+    """Signed by the coordinator and kept in its folder."""
 
     DOMAIN = b"barnraise/AuditReport/1\n"
 
@@ -45,6 +45,8 @@ class AuditReport(Extensible):
     base_state: Hex64
     """Hash of the state that contributions were tried on."""
     owner: Hex64
-    """The auditor."""
+    """Who signs it: the coordinator."""
+    auditor: Annotated[Hex64 | None, Field(exclude_if=lambda auditor: auditor is None)] = None
+    """The auditor that tried contributions for it; None where the coordinator tried all of them."""
     results: Annotated[tuple[AuditResult, ...], Field(min_length=1, max_length=MAX_RESULTS)]
     at: Time

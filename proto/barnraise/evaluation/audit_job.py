@@ -31,6 +31,8 @@ class SecretSample(Strict):
     path: str
     """File of the shard."""
     row: int
+    shard: int | None = None
+    """Its number in the run's data; None for a held-out one, or where it does not matter."""
 
 
 class AuditJob(Strict):

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x62\x61rnraise/v1/coordinator.proto\x12\x0c\x62\x61rnraise.v1\" \n\x11GetCharterRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"C\n\x0fGetCharterReply\x12\x16\n\x0esigned_charter\x18\x01 \x01(\x0c\x12\x0c\n\x04head\x18\x04 \x01(\x0cJ\x04\x08\x02\x10\x03J\x04\x08\x03\x10\x04\"#\n\x0bJoinRequest\x12\x14\n\x0csigned_claim\x18\x01 \x01(\x0c\"K\n\tJoinReply\x12\x16\n\x0esigned_charter\x18\x01 \x01(\x0c\x12\x18\n\x10signed_admission\x18\x02 \x01(\x0c\x12\x0c\n\x04head\x18\x03 \x01(\x0c\",\n\x0f\x45valuateRequest\x12\x19\n\x11signed_evaluation\x18\x01 \x01(\x0c\" \n\rEvaluateReply\x12\x0f\n\x07outcome\x18\x01 \x01(\t\"+\n\x12ReportFaultRequest\x12\x15\n\rsigned_report\x18\x01 \x01(\x0c\"\x12\n\x10ReportFaultReply\"\x1f\n\x10GetStatusRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"\x1e\n\x0eGetStatusReply\x12\x0c\n\x04json\x18\x01 \x01(\t2\xb8\x03\n\x0b\x43oordinator\x12L\n\nGetCharter\x12\x1f.barnraise.v1.GetCharterRequest\x1a\x1d.barnraise.v1.GetCharterReply\x12:\n\x04Join\x12\x19.barnraise.v1.JoinRequest\x1a\x17.barnraise.v1.JoinReply\x12;\n\x05Renew\x12\x19.barnraise.v1.JoinRequest\x1a\x17.barnraise.v1.JoinReply\x12\x46\n\x08\x45valuate\x12\x1d.barnraise.v1.EvaluateRequest\x1a\x1b.barnraise.v1.EvaluateReply\x12O\n\x0bReportFault\x12 .barnraise.v1.ReportFaultRequest\x1a\x1e.barnraise.v1.ReportFaultReply\x12I\n\tGetStatus\x12\x1e.barnraise.v1.GetStatusRequest\x1a\x1c.barnraise.v1.GetStatusReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x62\x61rnraise/v1/coordinator.proto\x12\x0c\x62\x61rnraise.v1\" \n\x11GetCharterRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"C\n\x0fGetCharterReply\x12\x16\n\x0esigned_charter\x18\x01 \x01(\x0c\x12\x0c\n\x04head\x18\x04 \x01(\x0cJ\x04\x08\x02\x10\x03J\x04\x08\x03\x10\x04\"#\n\x0bJoinRequest\x12\x14\n\x0csigned_claim\x18\x01 \x01(\x0c\"K\n\tJoinReply\x12\x16\n\x0esigned_charter\x18\x01 \x01(\x0c\x12\x18\n\x10signed_admission\x18\x02 \x01(\x0c\x12\x0c\n\x04head\x18\x03 \x01(\x0c\",\n\x0f\x45valuateRequest\x12\x19\n\x11signed_evaluation\x18\x01 \x01(\x0c\" \n\rEvaluateReply\x12\x0f\n\x07outcome\x18\x01 \x01(\t\"#\n\x0c\x41uditRequest\x12\x13\n\x0bsigned_call\x18\x01 \x01(\x0c\"#\n\nAuditReply\x12\x15\n\rsigned_answer\x18\x01 \x01(\x0c\"+\n\x12ReportFaultRequest\x12\x15\n\rsigned_report\x18\x01 \x01(\x0c\"\x12\n\x10ReportFaultReply\"\x1f\n\x10GetStatusRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"\x1e\n\x0eGetStatusReply\x12\x0c\n\x04json\x18\x01 \x01(\t2\xf7\x03\n\x0b\x43oordinator\x12L\n\nGetCharter\x12\x1f.barnraise.v1.GetCharterRequest\x1a\x1d.barnraise.v1.GetCharterReply\x12:\n\x04Join\x12\x19.barnraise.v1.JoinRequest\x1a\x17.barnraise.v1.JoinReply\x12;\n\x05Renew\x12\x19.barnraise.v1.JoinRequest\x1a\x17.barnraise.v1.JoinReply\x12\x46\n\x08\x45valuate\x12\x1d.barnraise.v1.EvaluateRequest\x1a\x1b.barnraise.v1.EvaluateReply\x12=\n\x05\x41udit\x12\x1a.barnraise.v1.AuditRequest\x1a\x18.barnraise.v1.AuditReply\x12O\n\x0bReportFault\x12 .barnraise.v1.ReportFaultRequest\x1a\x1e.barnraise.v1.ReportFaultReply\x12I\n\tGetStatus\x12\x1e.barnraise.v1.GetStatusRequest\x1a\x1c.barnraise.v1.GetStatusReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,14 +43,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVALUATEREQUEST']._serialized_end=309
   _globals['_EVALUATEREPLY']._serialized_start=311
   _globals['_EVALUATEREPLY']._serialized_end=343
-  _globals['_REPORTFAULTREQUEST']._serialized_start=345
-  _globals['_REPORTFAULTREQUEST']._serialized_end=388
-  _globals['_REPORTFAULTREPLY']._serialized_start=390
-  _globals['_REPORTFAULTREPLY']._serialized_end=408
-  _globals['_GETSTATUSREQUEST']._serialized_start=410
-  _globals['_GETSTATUSREQUEST']._serialized_end=441
-  _globals['_GETSTATUSREPLY']._serialized_start=443
-  _globals['_GETSTATUSREPLY']._serialized_end=473
-  _globals['_COORDINATOR']._serialized_start=476
-  _globals['_COORDINATOR']._serialized_end=916
+  _globals['_AUDITREQUEST']._serialized_start=345
+  _globals['_AUDITREQUEST']._serialized_end=380
+  _globals['_AUDITREPLY']._serialized_start=382
+  _globals['_AUDITREPLY']._serialized_end=417
+  _globals['_REPORTFAULTREQUEST']._serialized_start=419
+  _globals['_REPORTFAULTREQUEST']._serialized_end=462
+  _globals['_REPORTFAULTREPLY']._serialized_start=464
+  _globals['_REPORTFAULTREPLY']._serialized_end=482
+  _globals['_GETSTATUSREQUEST']._serialized_start=484
+  _globals['_GETSTATUSREQUEST']._serialized_end=515
+  _globals['_GETSTATUSREPLY']._serialized_start=517
+  _globals['_GETSTATUSREPLY']._serialized_end=547
+  _globals['_COORDINATOR']._serialized_start=550
+  _globals['_COORDINATOR']._serialized_end=1053
 # @@protoc_insertion_point(module_scope)

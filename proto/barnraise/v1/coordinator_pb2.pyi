@@ -46,6 +46,18 @@ class EvaluateReply(_message.Message):
     outcome: str
     def __init__(self, outcome: _Optional[str] = ...) -> None: ...
 
+class AuditRequest(_message.Message):
+    __slots__ = ("signed_call",)
+    SIGNED_CALL_FIELD_NUMBER: _ClassVar[int]
+    signed_call: bytes
+    def __init__(self, signed_call: _Optional[bytes] = ...) -> None: ...
+
+class AuditReply(_message.Message):
+    __slots__ = ("signed_answer",)
+    SIGNED_ANSWER_FIELD_NUMBER: _ClassVar[int]
+    signed_answer: bytes
+    def __init__(self, signed_answer: _Optional[bytes] = ...) -> None: ...
+
 class ReportFaultRequest(_message.Message):
     __slots__ = ("signed_report",)
     SIGNED_REPORT_FIELD_NUMBER: _ClassVar[int]

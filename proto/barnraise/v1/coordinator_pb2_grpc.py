@@ -59,6 +59,11 @@ class CoordinatorStub(object):
                 request_serializer=barnraise_dot_v1_dot_coordinator__pb2.EvaluateRequest.SerializeToString,
                 response_deserializer=barnraise_dot_v1_dot_coordinator__pb2.EvaluateReply.FromString,
                 _registered_method=True)
+        self.Audit = channel.unary_unary(
+                '/barnraise.v1.Coordinator/Audit',
+                request_serializer=barnraise_dot_v1_dot_coordinator__pb2.AuditRequest.SerializeToString,
+                response_deserializer=barnraise_dot_v1_dot_coordinator__pb2.AuditReply.FromString,
+                _registered_method=True)
         self.ReportFault = channel.unary_unary(
                 '/barnraise.v1.Coordinator/ReportFault',
                 request_serializer=barnraise_dot_v1_dot_coordinator__pb2.ReportFaultRequest.SerializeToString,
@@ -107,6 +112,13 @@ class CoordinatorServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Audit(self, request, context):
+        """A closed round to audit, for a vouched key. The call waits for one for some seconds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReportFault(self, request, context):
         """What a volunteer's rehearsal found wrong with the run. A claim: it is shown, and changes nothing.
         """
@@ -144,6 +156,11 @@ def add_CoordinatorServicer_to_server(servicer, server):
                     servicer.Evaluate,
                     request_deserializer=barnraise_dot_v1_dot_coordinator__pb2.EvaluateRequest.FromString,
                     response_serializer=barnraise_dot_v1_dot_coordinator__pb2.EvaluateReply.SerializeToString,
+            ),
+            'Audit': grpc.unary_unary_rpc_method_handler(
+                    servicer.Audit,
+                    request_deserializer=barnraise_dot_v1_dot_coordinator__pb2.AuditRequest.FromString,
+                    response_serializer=barnraise_dot_v1_dot_coordinator__pb2.AuditReply.SerializeToString,
             ),
             'ReportFault': grpc.unary_unary_rpc_method_handler(
                     servicer.ReportFault,
@@ -269,6 +286,33 @@ class Coordinator(object):
             '/barnraise.v1.Coordinator/Evaluate',
             barnraise_dot_v1_dot_coordinator__pb2.EvaluateRequest.SerializeToString,
             barnraise_dot_v1_dot_coordinator__pb2.EvaluateReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Audit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/barnraise.v1.Coordinator/Audit',
+            barnraise_dot_v1_dot_coordinator__pb2.AuditRequest.SerializeToString,
+            barnraise_dot_v1_dot_coordinator__pb2.AuditReply.FromString,
             options,
             channel_credentials,
             insecure,

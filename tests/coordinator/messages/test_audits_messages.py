@@ -5,9 +5,15 @@ from __future__ import annotations
 import pytest
 
 from barnraise.contract.audit_report import AuditReport, AuditResult
+from barnraise.contract.audit_task import Disagreement, Trial
 from barnraise.contract.log_entries import Change
 from barnraise.evaluation.failures import NotEnoughMemory
-from coordinator.messages.audits import audited_message, not_audited_message, standing_message
+from coordinator.messages.audits import (
+    audited_message,
+    auditor_message,
+    not_audited_message,
+    standing_message,
+)
 from coordinator.reasons import audits as reasons
 from tests.support.parts import ADA, AUTHORITY, HASH_A, NOW, RUN
 
@@ -23,6 +29,31 @@ from tests.support.parts import ADA, AUTHORITY, HASH_A, NOW, RUN
 )
 def test_why_a_round_is_not_audited(reason: reasons.NotAudited, words: str) -> None:
     assert not_audited_message(reason) == words
+
+
+TRIAL = Trial(key=ADA.public, blob=HASH_A, change=2_500_000, error=100_000)
+WRONG = Disagreement(
+    round=3, key=ADA.public, reported=TRIAL, found=TRIAL.model_copy(update={"change": -1_000_000})
+)
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        (
+            reasons.AuditorSilent(AUTHORITY.public, 3, 120.0),
+            f"auditor {AUTHORITY.public[:8]} did not report on round 3 within 120 s",
+        ),
+        (
+            reasons.AuditorWrong(AUTHORITY.public, WRONG),
+            f"auditor {AUTHORITY.public[:8]} is not asked any more: in round 3 it reported"
+            f" 0.002500 ± 0.000100 for {ADA.public[:8]}, and the coordinator found -0.001000 ± 0.000100."
+            " What rests on its reports does not count",
+        ),
+    ],
+)
+def test_what_becomes_of_an_auditor_s_round(reason: reasons.AuditorReason, words: str) -> None:
+    assert auditor_message(reason) == words
 
 
 @pytest.mark.parametrize(
