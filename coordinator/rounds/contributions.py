@@ -65,7 +65,8 @@ class Contributions:
         open_to = places(run, members.presences, self.pending)
         for commit in open_to.order(announced):
             owner = commit.signer
-            left_out = owner in self.faults or owner in run.accepted or run.position.standings.bans(owner)
+            listed = run.position.standings.lists(owner, run.spec.trust)
+            left_out = owner in self.faults or owner in run.accepted or not listed
             if left_out or not self.intake.wants(commit) or not open_to.has(owner):
                 continue
             with self.faults.contain("a commit", owner):

@@ -6,6 +6,7 @@ Volunteers, closers and `peer verify` apply the coordinator's own rules to it, b
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -14,11 +15,13 @@ from barnraise.contract.log_entries import Close
 from barnraise.contract.records import Commit
 from barnraise.contract.sample_ranges import SampleRange
 from barnraise.contract.spec import RoundSpec
+from barnraise.contract.standing import Standing, standings_of
 from barnraise.contract.tip import genesis_tip
+from barnraise.contract.trust_spec import TrustSpec
 from barnraise.contract.weights import weigh_commits
 from barnraise.core.errors import StateError
 from barnraise.core.identity import Identity
-from barnraise.core.ids import Round
+from barnraise.core.ids import PublicKey, Round
 from barnraise.core.signed import Signed, sign
 from barnraise.fold.log import Link, check_step
 from tests.support import parts
@@ -74,3 +77,17 @@ UNSOUND: dict[str, Callable[[], Link]] = {
 def test_an_unsound_close_is_not_followed(make: Callable[[], Link]) -> None:
     with pytest.raises(StateError):
         check_step(START.position, make(), CHARTER)
+
+
+def test_an_admitted_key_that_the_list_lacks_is_not_folded() -> None:
+    """One closer that lies admits any key; the list of a run is in its spec and its log."""
+    listed = TrustSpec(mode="allow-list", vouched=(IN_ORDER[0].public,))
+    charter = parts.charter(SPEC.model_copy(update={"trust": listed}), parts.state())
+    start = genesis_tip(charter)
+    base = replace(start.position, previous=START.previous)
+    link = certified(commits(IN_ORDER[:2]))
+    with pytest.raises(StateError, match="list"):
+        check_step(base, link, charter)
+    added = standings_of({PublicKey(IN_ORDER[1].public): Standing("trusted")})
+    with_added = certified(commits(IN_ORDER[:2]), standings=added.name)
+    assert check_step(replace(base, standings=added), with_added, charter) == with_added

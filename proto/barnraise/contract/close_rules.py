@@ -57,7 +57,7 @@ def check_close(
 
     commits: those of the close, opened. standings: in force in the round. blob_sizes: bytes that a
     contribution to the run can have. Whether commits came in time, and their admissions, are the closers' to
-    say.
+    say: each closer admits keys, so an admission shows no more than that one did.
     """
     least, most = spec.round.min_contributions, spec.round.max_contributions
     weighty = sum(weight > 0 for weight in close.weights)
@@ -68,8 +68,8 @@ def check_close(
         raise _unsound(close, "lists its contributions in another order")
     for commit in commits:
         owner, length = PublicKey(commit.owner), spec.data.sequence_length
-        if standings.bans(owner):
-            raise _unsound(close, f"lists {short(owner)}, which the log bans")
+        if not standings.lists(owner, spec.trust):
+            raise _unsound(close, f"lists {short(owner)}, which the log bans or the run's list lacks")
         found = commit_misfit(
             commit, round=close.round, base=close.base_state, blob_sizes=blob_sizes, sequence_length=length
         )

@@ -86,6 +86,14 @@ class Standings:
         """Whether the key's records are dropped."""
         return key in self.banned
 
+    def lists(self, key: PublicKey, trust: TrustSpec) -> bool:
+        """Whether a run may fold what a key contributes: of a run with a list, the spec or the log names it.
+
+        A closer admits keys, and one that lies admits any.
+        """
+        listed = trust.mode != "allow-list" or key in trust.vouched or key in self.by_key
+        return listed and not self.bans(key)
+
     @cached_property
     def banned(self) -> frozenset[PublicKey]:
         """All keys whose records are dropped."""
