@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from barnraise.core.errors import ModelUnusable
 from barnraise.models.gguf_header import check_header
-from barnraise.models.gguf_limits import MAX_ELEMENTS, MAX_KEYS, MAX_TENSORS, check_counts
+from barnraise.models.gguf_limits import MAX_ELEMENTS, MAX_KEYS, MAX_TENSORS, MAX_TOKEN, check_counts
 
 
 def text(data: bytes) -> bytes:
@@ -38,6 +38,8 @@ def array(kind: int, count: int, data: bytes = b"") -> bytes:
         gguf([], tensors=MAX_TENSORS + 1), gguf([], tensors=2**64 - 1), gguf([], tensors=1),
         gguf([array(0, MAX_ELEMENTS + 1, bytes(MAX_ELEMENTS + 1))]), gguf([array(0, 2**63)]),
         gguf([array(8, 2**40)]), gguf([array(9, 1, struct.pack("<IQ", 9, 2**40))]), gguf([array(77, 1)]),
+        gguf([array(8, 1, text(b" " * (MAX_TOKEN + 1)))]),
+        gguf([array(8, 20_000, text(b" " * MAX_TOKEN) * 20_000)]),
         gguf([text(b"k") + struct.pack("<I", 99)]), gguf([struct.pack("<Q", 2**62)]),
         gguf([number(b"llama.block_count", 200_000)]), gguf([number(b"llama.embedding_length", 2**40)]),
         gguf([], tensors=1, body=text(b"t") + struct.pack("<I", 2**31)),

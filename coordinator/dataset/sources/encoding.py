@@ -107,7 +107,7 @@ def refuse_json(stream: io.BufferedReader, path: Path) -> None:
         return
     try:
         json.loads(first)
-    except ValueError:
+    except (ValueError, RecursionError):
         return
     raise DatasetError(f"{path} holds JSON lines, not plain text", fix="Name it `.jsonl`.")
 

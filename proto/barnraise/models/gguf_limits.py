@@ -6,7 +6,6 @@ The gguf library makes Python objects of each element of each array, and trusts 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,6 +16,10 @@ MAX_ELEMENTS = 2**22
 """Of all arrays together: tokens, their scores and types, merges. The largest vocabularies have 260,000."""
 MAX_TEXT = 2**24
 """Bytes of a text, such as a chat template."""
+MAX_TOKEN = 4096
+"""Bytes of a text in an array, such as a token: transformers tries each way to cut a token into two."""
+MAX_ARRAY_TEXT = 2**26
+"""Bytes of all texts in arrays. The largest vocabularies have 10 MB with their merges."""
 MAX_TENSORS = 200_000
 MAX_DIMENSIONS = 8
 _MAGIC = b"GGUF"
@@ -44,7 +47,7 @@ class _Walk:
     """A position in a header. Every read is bounded by the file and by a limit."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
-        self._file, self._size, self._elements = file, size, 0
+        self._file, self._size, self._elements, self._texts = file, size, 0, 0
 
     def take(self, count: int) -> bytes:
         data = self._file.read(count)
@@ -98,9 +101,10 @@ class _Walk:
             return
         if kind != _TEXT:
             raise ValueError("its header has arrays of arrays")
-        read: Callable[[], bytes] = self.text
         for _ in range(count):
-            read()
+            self._texts += len(self.take(self.counted("<Q", MAX_TOKEN, "bytes in a text of an array")))
+            if self._texts > MAX_ARRAY_TEXT:
+                raise ValueError(f"the texts of its arrays have more than {MAX_ARRAY_TEXT:,} bytes")
 
     def tensor(self) -> None:
         self.text()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -88,13 +88,17 @@ class LoraFiles:
         from safetensors.torch import load_file
 
         settings, files = cls._read(folder)
-        chosen = settings.target_modules
-        if not isinstance(chosen, tuple):  # a pattern, or none: the tensors say which
-            chosen = tuple(name.removesuffix(".weight") for name in files.pairs)
+        held = {name.removesuffix(".weight") for name in files.pairs}
+        named = settings.target_modules
+        chosen = _chosen(model, named) if isinstance(named, tuple) else held
+        if differ := sorted(chosen ^ held):
+            raise _does_not_fit(folder, f"{differ[0]} is in its file or in its settings alone")
+        if not held:
+            raise _does_not_fit(folder, "it has no matrices")
         config = LoraConfig(
             r=settings.r,
             lora_alpha=settings.lora_alpha,
-            target_modules=list(chosen),
+            target_modules=sorted(held),  # those in the file: the settings could name any number of layers
             fan_in_fan_out=settings.fan_in_fan_out,
             task_type="CAUSAL_LM",
         )
@@ -122,6 +126,18 @@ class LoraFiles:
         for name, both in halves.items():
             _check_pair(name, both, rank)
         return cls(alpha, rank, {name: (both["A"], both["B"]) for name, both in halves.items()})
+
+
+def _chosen(model: Any, names: tuple[str, ...]) -> set[str]:
+    """The layers that an adapter's settings choose by name."""
+    ends = frozenset(names)
+    return {name for name, _ in model.named_modules() if not ends.isdisjoint(_ends(name))}
+
+
+def _ends(name: str) -> Iterator[str]:
+    """A module's name and its last parts, by which peft's settings may choose it."""
+    parts = name.split(".")
+    return (".".join(parts[first:]) for first in range(len(parts)))
 
 
 def _does_not_fit(folder: Path, why: str) -> UserError:

@@ -110,7 +110,7 @@ def read_header(file: Path) -> dict[str, TensorHeader]:
         table = json.loads(text)
         table.pop("__metadata__", None)
         tensors = _HEADER.validate_python(table)
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         raise _broken(file, "has a header that is not of a safetensors file") from None
     whole = _LENGTH_BYTES + length + max((tensor.data_offsets[1] for tensor in tensors.values()), default=0)
     if size != whole:
