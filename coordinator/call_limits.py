@@ -17,6 +17,8 @@ PER_ADDRESS = Allowance(burst=200, per_second=20)
 PER_KEY = Allowance(burst=10, per_second=0.1)
 PER_AUDITOR = Allowance(burst=10, per_second=1)
 NEW_KEYS = Allowance(burst=100, per_second=0.5)
+CONNECTIONS = Allowance(burst=200, per_second=20)
+CONNECTIONS_OF_NEW, CONNECTIONS_OF_KNOWN = Allowance(500, 100), Allowance(2000, 200)
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,12 @@ class CallLimits:
     """From a connection to its first byte: a client sends at once."""
     handshake_seconds: float = 10.0
     """For TLS: a few round trips."""
+    new_connections: Allowance = CONNECTIONS
+    """Connections that an address opens: each may cost a TLS handshake, some 2 ms of a core."""
+    new_connections_of_new: Allowance = CONNECTIONS_OF_NEW
+    """Of all addresses together from which no admitted key called in the last day."""
+    new_connections_of_known: Allowance = CONNECTIONS_OF_KNOWN
+    """Of all others together."""
     connection_seconds: float = 60.0
     """A connection lasts this long at most; a client calls again."""
     idle_seconds: float = 20.0
@@ -54,6 +62,28 @@ class CallLimits:
 
 LIMITS = CallLimits()
 """What programs run with."""
+
+
+@dataclass
+class ConnectionRates:
+    """How many connections were opened in the last minutes."""
+
+    limits: CallLimits = LIMITS
+    _addresses: Rates = field(init=False)
+    _new: Rates = field(init=False)
+    _known: Rates = field(init=False)
+
+    def __post_init__(self) -> None:
+        limits = self.limits
+        self._addresses = Rates(limits.new_connections)
+        self._new, self._known = Rates(limits.new_connections_of_new), Rates(limits.new_connections_of_known)
+
+    def take(self, group: str, now: float, *, is_known: bool) -> bool:
+        """Whether a client's address group may open one more. is_known: as of `Places.enter`."""
+        if group != SHARED and self._addresses.take(group, now):
+            return False
+        together = self._known if is_known and group != SHARED else self._new
+        return not together.take("", now)
 
 
 @dataclass

@@ -1,13 +1,15 @@
 """The port of the gRPC service: takes connections by fair shares, and passes their bytes to gRPC.
 
-gRPC itself has no limit for an address and no deadline for the first byte: one client could hold all places.
-It listens on a port of loopback behind this one, and learns the clients' addresses from here.
+gRPC itself has no limit for an address and no deadline for the first byte: one client could hold all places,
+and one that begins one TLS handshake after another all of a core. It listens on a port of loopback behind
+this one, and learns the clients' addresses from here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,7 +17,7 @@ from dataclasses import dataclass, field
 from barnraise.contract.endpoints import client_group
 from barnraise.core.errors import Unreachable
 from barnraise.core.places import SHARED, Places
-from coordinator.call_limits import CallLimits
+from coordinator.call_limits import CallLimits, ConnectionRates
 
 CHUNK = 16_384
 BACKLOG = 512
@@ -28,7 +30,9 @@ class GuardedPort:
     limits: CallLimits
     _is_known: Callable[[str], bool] = lambda _: False
     """Whether an admitted key called from an address group lately."""
+    _now: Callable[[], float] = time.monotonic
     _places: Places = field(init=False)
+    _rates: ConnectionRates = field(init=False)
     _groups: dict[int, str] = field(default_factory=dict)
     """The address groups of clients, by the port from which their bytes reach gRPC. Each remains until its
     port is used again: gRPC answers calls whose connection has ended."""
@@ -38,6 +42,7 @@ class GuardedPort:
 
     def __post_init__(self) -> None:
         self._places = Places(self.limits.connections, self.limits.reserved_connections)
+        self._rates = ConnectionRates(self.limits)
 
     def bind(self, host: str, port: int) -> int:
         """Returns the port. Raises Unreachable where it is not available."""
@@ -83,7 +88,11 @@ class GuardedPort:
     ) -> None:
         name = writer.get_extra_info("peername")
         group = client_group(name[0]) if name else SHARED
-        if not self._places.enter(group, is_known=self._is_known(group)):
+        is_known = self._is_known(group)
+        if not (
+            self._rates.take(group, self._now(), is_known=is_known)
+            and self._places.enter(group, is_known=is_known)
+        ):
             writer.transport.abort()
             return
         try:

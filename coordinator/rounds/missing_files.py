@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from barnraise.contract.records import Presence, wanted
 from barnraise.core.errors import HashMismatch, NetworkError, StateError, TrustError, Unreachable
 from barnraise.core.ids import BlobHash, PublicKey
-from barnraise.network.state_download import MOST_ASKED, download_state, likely_holders
+from barnraise.network.state_download import MOST_ASKED, download_state, likely_holders, some_of
 from barnraise.network.swarm import Swarm
 from coordinator.messages.recovery import data_message, recovery_message
 from coordinator.reasons.recovery import (
@@ -85,7 +84,7 @@ async def fetch_missing_shards(
     if missing := await asyncio.to_thread(absent):
         log.warning("%s", data_message(AwaitingShards(len(missing))))
         while missing:
-            holders = [PublicKey(presence.owner) for presence in await swarm.peers()]
+            holders = [PublicKey(presence.owner) for presence in (await swarm.peers())[:MOST_ASKED]]
             for name, limit in missing.items():
                 with suppress(Unreachable, HashMismatch):
                     await swarm.fetch(name, limit, holders)
@@ -125,6 +124,5 @@ async def _fetched(file: NeededFile, swarm: Swarm, present: Sequence[Presence]) 
 
 
 def _likely(present: Sequence[Presence], has: Callable[[Presence], bool]) -> list[PublicKey]:
-    """The volunteers that are asked, others each time: those that say they have a file first."""
-    order = sorted(random.sample(present, len(present)), key=lambda each: not has(each))
-    return [PublicKey(each.owner) for each in order[:MOST_ASKED]]
+    """The volunteers that are asked: those that say they have a file first."""
+    return some_of(sorted(present, key=lambda each: not has(each)), present)

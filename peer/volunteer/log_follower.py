@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 from barnraise.contract.charter import Charter
@@ -30,6 +31,7 @@ from barnraise.fold.outer import outer_for
 from barnraise.models.checkpoint_files import check_sizes, read_state, read_tip
 from barnraise.models.trainable import initial_state
 from barnraise.models.trainable import layout as layout_of
+from barnraise.network.state_download import MOST_ASKED
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore, Intact
 from barnraise.runtime.waits import all_or_none
@@ -169,7 +171,8 @@ class LogFollower:
 
     async def fetch_contribution(self, commit: Commit) -> None:
         """Fetch its blob from all that hold parts of it: owner, coordinator, volunteers."""
-        others = [PublicKey(other.owner) for other in self._others if other.keeps <= commit.round]
+        having = (PublicKey(other.owner) for other in self._others if other.keeps <= commit.round)
+        others = islice(having, MOST_ASKED)
         await self.swarm.fetch_pieces(
             wanted(commit), [PublicKey(commit.owner), *holders(self.charter, self._at_work), *others]
         )
@@ -217,7 +220,7 @@ class LogFollower:
     async def _read(self, name: BlobHash) -> bytes:
         """From the coordinator and the closers, or from a volunteer that has a copy of the log."""
         known = holders(self.charter, self._at_work)
-        having = [*known, *(PublicKey(other.owner) for other in self._others)]
+        having = [*known, *(PublicKey(other.owner) for other in self._others[:MOST_ASKED])]
         return await read_blob(self.swarm, self.blobs, name, MAX_ENTRY_BYTES, *having)
 
     def _passed(self, step: Step) -> None:

@@ -32,7 +32,17 @@ def test_who_trains_from_the_state_is_asked_first() -> None:
 
 
 def test_of_a_thousand_volunteers_a_few_are_asked() -> None:
-    assert len(likely_holders([parts.presence()] * 1000, TIP)) == MOST_ASKED
+    present = [parts.presence().model_copy(update={"owner": f"{number:064x}"}) for number in range(1000)]
+    asked = likely_holders(present, TIP)
+    assert len(asked) == len({*asked}) == MOST_ASKED
+
+
+def test_half_of_those_that_are_asked_are_the_first_ones_whatever_others_claim() -> None:
+    first = [parts.presence(state=HASH_B).model_copy(update={"owner": f"{n:064x}"}) for n in range(20)]
+    claiming = [parts.presence(state=HASH_A).model_copy(update={"owner": f"ff{n:062x}"}) for n in range(99)]
+    asked = likely_holders([*first, *claiming], TIP)
+    half = MOST_ASKED // 2
+    assert asked == [each.owner for each in (*claiming[:half], *first[:half])]
 
 
 @dataclass

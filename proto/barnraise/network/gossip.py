@@ -107,8 +107,10 @@ class Gossip:
         return [] if self._cache.head is None else [self._cache.head]
 
     async def peers(self) -> list[Presence]:
-        """The heartbeats that have not expired: all to the coordinator, some to a volunteer of a large
-        swarm."""
+        """The heartbeats that have not expired: all to the coordinator, some to a volunteer of a large swarm.
+
+        Those of trusted keys are first, as anybody says what it holds; among equals another one each time.
+        """
         volunteers = self._cache.volunteers
         parts = parts_for(volunteers)
         keys = [peers_key(self._run, parts, part) for part in range(parts)]
@@ -119,7 +121,9 @@ class Gossip:
             listed = -(-volunteers // parts)
             key = self._random.choice(keys)
             await self._poller.poll(key, readers=listed, records=listed, newest=False, name="peers")
-        return [each for each in self._cache.present(self._clock()) if not self._is_banned(each)]
+        present = [each for each in self._cache.present(self._clock()) if not self._is_banned(each)]
+        self._random.shuffle(present)
+        return sorted(present, key=lambda each: not self._keys.trusts(PublicKey(each.owner)))
 
     async def commits(self, round: Round) -> list[Signed[Commit]]:
         """The newest commit of each volunteer to a round, as far as they were received."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from barnraise.contract.records import Presence
 from barnraise.contract.state_index import MAX_STATE_INDEX_BYTES, StateTensor, WantedState, read_index
@@ -17,17 +16,26 @@ from barnraise.runtime.waits import all_or_none
 AT_ONCE = 4
 """Tensors fetched in parallel."""
 MOST_ASKED = 32
-"""Volunteers that are asked for one state: each of them has two."""
+"""Volunteers that are asked for one file or state: each of them has two states."""
 
 
 def likely_holders(present: Sequence[Presence], tip: Tip) -> list[PublicKey]:
-    """The volunteers that are asked for the state of `tip`, in this order; among equals, others each time.
+    """The volunteers that are asked for the state of `tip`. present: as of `Swarm.peers`.
 
     Those that train from it are first. Those that left it last are next: they have it as the one before.
     """
-    shuffled = random.sample(present, len(present))
-    order = sorted(shuffled, key=lambda each: (each.state != tip.state, each.round < tip.round, each.round))
-    return [PublicKey(each.owner) for each in order[:MOST_ASKED]]
+    order = sorted(present, key=lambda each: (each.state != tip.state, each.round < tip.round, each.round))
+    return some_of(order, present)
+
+
+def some_of(likely: Iterable[Presence], present: Sequence[Presence]) -> list[PublicKey]:
+    """Half of those that are asked are the likely ones, which say so themselves, and half the first ones.
+
+    present: as of `Swarm.peers`, trusted ones first: any number of keys may claim to hold a file.
+    """
+    order, half = [PublicKey(each.owner) for each in likely], MOST_ASKED // 2
+    first = [PublicKey(each.owner) for each in present[:half]]
+    return [*dict.fromkeys([*order[:half], *first, *order])][:MOST_ASKED]
 
 
 async def download_state(
