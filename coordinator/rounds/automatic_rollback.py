@@ -97,7 +97,7 @@ def first_harm(entry: StandingChange, run: RunState, read: Read) -> dict[PublicK
     is what the verdict shows that suspended it. The log is read back to where the run can go at most.
     """
     banned = {*banned_by_audits(entry)}
-    found = {PublicKey(each.key): _harm_since(each) for each in entry.changes if each.key in banned}
+    found = {PublicKey(each.key): _harm_since(each, run) for each in entry.changes if each.key in banned}
     for logged in reversed(run.log):
         before = parse_entry(read(logged.name)) if banned else None
         if before is None or isinstance(before, NeedsNewer) or before.round < run.replay_from:
@@ -105,25 +105,37 @@ def first_harm(entry: StandingChange, run: RunState, read: Read) -> dict[PublicK
         for change in changes_of(before):
             if change.key in banned and change.level == "suspended" and change.cause == "audit":
                 banned.remove(PublicKey(change.key))
-                harmful = range(_harm_since(change), before.round)
+                harmful = range(_harm_since(change, run), before.round)
                 found[PublicKey(change.key)] = next(filter(run.position.folds, harmful), harmful.start)
     return found
 
 
-def _harm_since(change: Change) -> int:
+def _harm_since(change: Change, run: RunState) -> int:
     """The first round in which the key may have done the harm of a verdict, which was checked when it was
-    made: the one after the last audit that shows none.
+    made: the one after the last audit that shows none. Of a trusted key not each round is audited: where no
+    audit was before, the losses say until when all was well.
     """
     assert change.verdict is not None, "an audit is the cause"
     verdict = open_text(Verdict, change.verdict, signer=None).value
     account, lowest, start = Account(verdict.wealth, verdict.recent), verdict.wealth, 0
+    is_first = account == Account()
     for number, figures in enumerate(verdict.figures, start=1):
         account = account.after(figures.score, "harm")
         if account.wealth <= lowest and number < len(verdict.figures):
             lowest, start = account.wealth, number
     while start > 0 and verdict.figures[start - 1].score > TOLERANCE:  # no bet was placed on it yet
         start -= 1
-    return verdict.figures[start - 1].round + 1 if start else verdict.figures[0].round
+    if start > 0:
+        return verdict.figures[start - 1].round + 1
+    first = verdict.figures[0].round
+    return min(first, _lowest_round(run, first)) if is_first else first
+
+
+def _lowest_round(run: RunState, otherwise: int) -> int:
+    """The round whose state has the lowest loss that is known: of held-out text, or else in training."""
+    if run.scores:
+        return min(run.scores, key=lambda round: run.scores[round].held_out.loss)
+    return run.trend.lowest_round if run.trend.recent else otherwise
 
 
 def losses_rose(run: RunState, chance: float | None) -> bool:

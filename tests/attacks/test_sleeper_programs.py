@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from barnraise.contract.log_entries import Entry, Rollback, StandingChange
-from coordinator.run_folder import PEERS
 from peer.volunteer.own_standing import LAST
 from tests.attacks.test_sign_flip import entries
 from tests.programs.test_processes import check_agreement
-from tests.support.programs import INVITE, Program, Stage, free_ports, stage
+from tests.support.maintainer import Commands
+from tests.support.programs import INVITE, Program, free_ports, stage
 from tests.support.sleeper import TURN
 from tests.support.tiny import make_tiny_model, write_sums
 
@@ -46,24 +45,6 @@ keep = 100
 held_out_tokens = 0
 """
 COORDINATOR = "tests.support.quick_auditor"
-
-
-class Commands:
-    """What a maintainer types, next to a running coordinator."""
-
-    def __init__(self, run: Stage) -> None:
-        self._run, self._folder = run, run.folder / "coordinator"
-
-    def __call__(self, command: str, *more: str) -> str:
-        program = self._run.start(command, "coordinator.cli.main", command, str(self._folder), *more)
-        assert program.wait() == 0, program.output
-        return program.output
-
-    def level(self, name: str) -> str:
-        """The standing of a volunteer."""
-        self("peers")
-        rows = json.loads((self._folder / PEERS).read_text())["peers"]
-        return str(next(row["level"] for row in rows if row["name"] == name))
 
 
 def next_round(program: Program) -> int:

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from barnraise.contract.audit_figures import Figures
+from barnraise.contract.divergence import LossTrend
 from barnraise.contract.log_entries import Change, StandingChange
 from barnraise.contract.manifest import HeldOut
 from barnraise.contract.standing import Level
@@ -139,15 +140,25 @@ def test_harm_begins_after_the_last_audit_that_shows_none_before_the_suspension(
     ],
 )
 def test_where_harm_begins(store: RunStore, scores: dict[int, int], since: int) -> None:
-    change = verdict_on("banned", scores)
+    change = verdict_on("banned", scores, wealth=0.5)
     assert first_harm(changed(store, change), store.snapshot, store.blobs.get) == {ADA: since}
+
+
+def test_without_an_earlier_audit_harm_begins_where_the_losses_were_lowest(store: RunStore) -> None:
+    change, run = verdict_on("banned", {4: BAD, 5: BAD}), store.snapshot
+    by_training = replace(run, trend=LossTrend((1.0,), 1.0, 2))
+    assert first_harm(changed(store, change), by_training, store.blobs.get) == {ADA: 2}
+    losses = {0: 3.0, 3: 1.0, 6: 4.0}
+    scores = {round: Score(0, HeldOut(loss=loss, tokens=1)) for round, loss in losses.items()}
+    evaluated = replace(by_training, scores=scores)
+    assert first_harm(changed(store, change), evaluated, store.blobs.get) == {ADA: 3}
 
 
 def test_harm_in_rounds_that_are_void_already_is_no_harm_any_more(store: RunStore) -> None:
     store.amend(rollback_to(1, (), "", store.snapshot, store.blobs.get, parts.NOW), parts.NOW)
     store.rebuild()
     fold_round(store, parts.ADA)
-    store.amend(changed(store, verdict_on("suspended", {2: BAD, 4: BAD})), parts.NOW)
+    store.amend(changed(store, verdict_on("suspended", {2: BAD, 4: BAD}, wealth=0.5)), parts.NOW)
     banned = changed(store, verdict_on("banned", {5: BAD}))
     assert first_harm(banned, store.snapshot, store.blobs.get) == {ADA: 4}
 
