@@ -16,9 +16,11 @@ from hivemind.utils import MSGPackSerializer
 from barnraise.contract.dht_keys import commits_key, dht_key_of
 from barnraise.contract.records import Commit, seal, tagged
 from barnraise.core.identity import Identity
-from barnraise.core.ids import Round
+from barnraise.core.ids import PublicKey, Round
 from barnraise.core.signed import Signed
 from barnraise.network.dht_protocol import MAX_KEYS, place_of_node
+from barnraise.network.key_access import Access
+from barnraise.network.key_rates import Verdict
 from barnraise.network.record_dht import ROUNDS_AROUND
 from tests.support import parts
 from tests.support.attackers import Attacker, ask_dht, key_number
@@ -53,7 +55,7 @@ def test_commits_to_any_round_are_not_all_stored(tmp_path: Path) -> None:
     key = key_number(1)
 
     async def scene(coordinator: SwarmNode, ada: SwarmNode, attacker: Attacker) -> None:
-        records = [commit(key, round) for round in range(4000)]
+        records = [commit(key, round) for round in range(40, 440)]  # as many as its rate allows
         answers: list[bool] = []
         for start in range(0, len(records), MAX_KEYS):
             some = [(record, padded(record, key, 2900)) for record in records[start : start + MAX_KEYS]]
@@ -77,6 +79,31 @@ def test_heartbeats_under_many_entries_are_not_all_kept(tmp_path: Path) -> None:
             request.expiration_time[:] = [record.at / 1000 + 3600]
             await ask_dht(attacker, coordinator.key, "rpc_store", request, dht_pb2.StoreResponse)
         assert stored_of(coordinator, key) == 2
+
+    attack(tmp_path, key, scene)
+
+
+def test_a_message_counts_once_for_each_of_its_keys(tmp_path: Path) -> None:
+    """Checking the signatures of 16 records takes 6 ms."""
+    key = key_number(1)
+
+    async def scene(coordinator: SwarmNode, ada: SwarmNode, attacker: Attacker) -> None:
+        taken: list[float] = []
+        rates = coordinator.dht.protocol._rates
+
+        def take(key: PublicKey, access: Access, now: float, amount: float) -> Verdict:
+            taken.append(amount)
+            return Verdict.ALLOWED
+
+        rates.take = take
+        record = commit(key, OPEN)
+        several = [(record, seal(key, record))] * MAX_KEYS
+        assert await try_store(attacker, coordinator, *several) == [True] + [False] * (MAX_KEYS - 1)
+        places = [DHTID.generate(source=str(number).encode()).to_bytes() for number in range(MAX_KEYS)]
+        request = dht_pb2.FindRequest(keys=places, peer=info(attacker))
+        await ask_dht(attacker, coordinator.key, "rpc_find", request, dht_pb2.FindResponse)
+        await ask_dht(attacker, coordinator.key, "rpc_ping", dht_pb2.PingRequest(), dht_pb2.PingResponse)
+        assert taken == [MAX_KEYS, MAX_KEYS, 1]
 
     attack(tmp_path, key, scene)
 

@@ -39,7 +39,7 @@ MAX_KEYS = 16
 MAX_ANSWER_BYTES = 2**18
 """Of one entry in an answer, some 300 records: half of `daemon.MAX_MESSAGE_BYTES`."""
 COST_BYTES = 2**14
-"""A message counts once more for each of these."""
+"""A message counts once for each key, and once more for each of these."""
 RATES = {Access.STRANGER: Rate(5, 50), Access.ADMITTED: Rate(50, 500), Access.TRUSTED: Rate(50, 500)}
 """Messages a second: a search is one to each of some eight nodes, and a volunteer searches a few times in
 five seconds."""
@@ -143,7 +143,7 @@ class BoundedProtocol(DHTProtocol):
         if peer is None or access is Access.BANNED:
             raise RefusedMessage("this key is not served")
         size = request.ByteSize()
-        verdict = self._rates.take(peer, access, now(), 1 + size // COST_BYTES)
+        verdict = self._rates.take(peer, access, now(), max(1, keys) + size // COST_BYTES)
         if verdict is not Verdict.ALLOWED:
             await self._have_wait(peer, size)
             raise RefusedMessage("too many messages")

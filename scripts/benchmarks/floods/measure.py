@@ -27,7 +27,7 @@ from tests.support.tiny import make_tiny_model, write_sums
 VOLUNTEERS = 2
 POLL_SECONDS = 0.2
 PRIORITY = -10
-"""Of all programs here, the attackers too, where the system permits it: other work counts less."""
+"""Of the run's programs, where the system permits it: other work, and that of the attackers, counts less."""
 
 
 @dataclass(frozen=True)
