@@ -68,7 +68,8 @@ class Auditing:
 
     def closed(self, link: Link, state: TrainState, seen: Mapping[BlobHash, Millis]) -> None:
         """A round closes: it is audited next, in place of one that waits. state: before its fold."""
-        self._budget = self._budget.after([commit.samples for commit in link.commits])
+        target = self.store.snapshot.spec.train.target
+        self._budget = self._budget.after([commit.samples for commit in link.commits], target)
         self._next = ClosedRound(link, state, seen)
         self._new.set()
 

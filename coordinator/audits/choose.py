@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from barnraise.contract.assign import Assignment
 from barnraise.contract.records import Commit
+from barnraise.contract.spec import Full, Lora
 from barnraise.contract.standing import Level
 from barnraise.core.ids import PublicKey, Round
 
@@ -24,8 +25,9 @@ FEWEST_SAMPLES = 16
 """Where the budget is small, fewer; below these a round is left out and its budget saved."""
 COMPUTE_SHARE = 0.1
 """Of what one volunteer computes in a round, which audits take at most."""
-STEP_COST = 3
-"""A trained sample costs as much as this many forward passes."""
+STEP_COSTS = {"lora": 2, "full": 3}
+"""A trained sample costs at least as much as this many forward passes, by the kind of target (`scripts/bench
+costs`): for an adapter no gradients of the weights are computed."""
 SAVED_ROUNDS = 32
 """Rounds whose budget can be saved."""
 SHARDS = 4
@@ -60,10 +62,10 @@ class Budget:
     fixed: float = 0.0
     """What an audit takes apart from its passes: as the newest one did."""
 
-    def after(self, samples: Sequence[int]) -> Budget:
+    def after(self, samples: Sequence[int], target: Lora | Full) -> Budget:
         """With that of another round. samples: of each of its contributions."""
         median = sorted(samples)[len(samples) // 2] if samples else 0
-        one = COMPUTE_SHARE * STEP_COST * median
+        one = COMPUTE_SHARE * STEP_COSTS[target.kind] * median
         most = SAVED_ROUNDS * max(one, 1.0) + FEWEST_SAMPLES + self.fixed
         return replace(self, saved=min(self.saved + one, most))
 

@@ -29,7 +29,9 @@ from scripts.benchmarks.codec import KINDS, LAYOUTS, PARTS, SEED
 from scripts.benchmarks.convergence.baseline import BaselineFailed
 from scripts.benchmarks.convergence.measure import add_arguments as add_convergence
 from scripts.benchmarks.convergence.measure import convergence
+from scripts.benchmarks.costs import measure_costs
 from scripts.benchmarks.data import FILES, measure_data
+from scripts.benchmarks.defence_costs import TARGETS
 from scripts.benchmarks.download import DownloadFailed, measure_download
 from scripts.benchmarks.floods.attacks import FLOODS
 from scripts.benchmarks.floods.measure import measure_floods
@@ -89,6 +91,7 @@ MEASUREMENTS: dict[str, Callable[[argparse.Namespace], Iterable[str]]] = {
     ),
     "audits": lambda options: measure_audits(options.kinds, options.seed, CACHE / "bench", options.results),
     "attacks": attacks,
+    "costs": lambda options: measure_costs(options.targets, options.repeats),
     "uplink": lambda options: [measure_uplink(options_of(options))],
     "models": lambda options: measure_models(options.cases, options.folder),
     "scale": _scale,
@@ -139,6 +142,9 @@ def _parser() -> argparse.ArgumentParser:
     audits.add_argument(
         "--results", type=Path, default=Path("bench-audits.json"), help="scores are kept here"
     )
+    costs = commands.add_parser("costs", help="what defences take of a volunteer's time, and audits")
+    costs.add_argument("--targets", nargs="*", choices=TARGETS, default=list(TARGETS))
+    costs.add_argument("--repeats", type=int, default=7)
     add_uplink(commands.add_parser("uplink", help="real runs on lines of 20 Mbit/s, in network namespaces"))
     scale = commands.add_parser("scale", help="bytes and seconds as a swarm grows")
     scale.add_argument(

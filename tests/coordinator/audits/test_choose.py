@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 
 from barnraise.contract.assign import Assignment
 from barnraise.contract.sample_ranges import SampleRange
+from barnraise.contract.spec import Full
 from barnraise.contract.standing import Level
 from barnraise.core.ids import PublicKey, Round
 from coordinator.audits.choose import (
     COMPUTE_SHARE,
     FEWEST_SAMPLES,
     SAMPLES,
-    STEP_COST,
+    STEP_COSTS,
     Budget,
     assigned,
     audited_keys,
@@ -85,8 +86,8 @@ def test_audits_take_at_most_their_share_of_one_volunteer(
     """Starting the program and comparing included, also where that takes longer than the passes."""
     budget, allowed, used, fixed = Budget(), 0.0, 0.0, 0.0
     for samples, audited, other in rounds:
-        budget = budget.after([samples] * 5)
-        allowed += COMPUTE_SHARE * STEP_COST * samples
+        budget = budget.after([samples] * 5, Full())
+        allowed += COMPUTE_SHARE * STEP_COSTS["full"] * samples
         count = budget.samples_for(audited)
         if count is not None:
             assert FEWEST_SAMPLES <= count <= SAMPLES
@@ -98,9 +99,9 @@ def test_audits_take_at_most_their_share_of_one_volunteer(
 
 
 def test_what_an_audit_takes_apart_from_its_passes_is_saved_before_the_next() -> None:
-    budget = Budget().after([1000]).without(64, 1700.0)
+    budget = Budget().after([1000], Full()).without(64, 1700.0)
     waited = 0
     while budget.samples_for(1) is None:
-        budget, waited = budget.after([1000]), waited + 1
-    per_round = COMPUTE_SHARE * STEP_COST * 1000
+        budget, waited = budget.after([1000], Full()), waited + 1
+    per_round = COMPUTE_SHARE * STEP_COSTS["full"] * 1000
     assert waited == math.ceil((64 - per_round + 1700 + 1700 + 2 * FEWEST_SAMPLES) / per_round)
