@@ -51,7 +51,7 @@ SEED = 0
 PEERS = 8
 LENGTH = 256
 """Tokens of a sample, as in the demo."""
-TARGETS = {"lora": Lora(rank=8, alpha=16.0), "full": Full()}
+TARGETS: dict[str, Lora | Full] = {"lora": Lora(rank=8, alpha=16.0), "full": Full()}
 AUDITED = (1, 3)
 """Contributions that are audited: one of trusted keys, and those of two new keys more."""
 SAMPLES = 4
