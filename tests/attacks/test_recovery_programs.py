@@ -28,7 +28,8 @@ probation_work = 5
 def test_a_suspended_key_recovers_and_a_banned_one_comes_back(tmp_path: Path) -> None:
     make_tiny_model(tmp_path / "model")
     write_sums(tmp_path / "data.jsonl")
-    (tmp_path / "run.toml").write_text(RUN + TRUST, encoding="utf-8")
+    text = RUN.replace("[round]", '[round]\naggregate = "clipped_mean"') + TRUST
+    (tmp_path / "run.toml").write_text(text, encoding="utf-8")
     with stage(tmp_path) as run:
         command = Commands(run)
         coordinator = run.launch(module="tests.support.quick_auditor")
@@ -71,5 +72,13 @@ def test_a_suspended_key_recovers_and_a_banned_one_comes_back(tmp_path: Path) ->
         assert zoe.wait() == 6, zoe.output
         assert "has revoked the invitation" in zoe.output
         coordinator.wait_for(r"folded: 3 contributions")
-        for program in (coordinator, eve, zoe):
+        assert coordinator.interrupt() == 0
+
+        proof = run.start(
+            "verify", "peer.cli.main", "verify", str(tmp_path / "coordinator" / "archive"),
+            "--base", str(tmp_path / "model"), "--cache-dir", str(tmp_path / "cache"), "--key", invite,
+            "--revision", "latest",
+        )  # fmt: skip
+        assert proof.wait() == 0, proof.output
+        for program in (coordinator, eve, zoe, proof):
             assert "Traceback" not in program.output
