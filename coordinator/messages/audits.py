@@ -71,16 +71,19 @@ def _nats(nano: int) -> str:
 
 def standing_message(change: Change) -> str:
     """What the log says of a key from now on, and why."""
-    owner = short(PublicKey(change.key))
+    link = " by" if change.cause == "order" else ":"
+    return f"{short(PublicKey(change.key))} is {_LEVELS[change.level]}{link} {cause_message(change)}"
+
+
+def cause_message(change: Change) -> str:
+    """Why a key has its standing."""
     match change.cause:
         case "work":
-            return f"{owner} is {_LEVELS[change.level]}: {change.work} audited contributions did no harm"
+            return f"{change.work} audited contributions did no harm"
         case "audit":
-            why = "audits show no more harm" if change.level == "probation" else "audits show harm"
-            return f"{owner} is {_LEVELS[change.level]}: {why}"
+            return "audits show no more harm" if change.level == "probation" else "audits show harm"
         case "order":
-            note = f": {change.note}" if change.note else ""
-            return f"{owner} is {_LEVELS[change.level]} by the maintainer's order{note}"
+            return f"the maintainer's order{f': {change.note}' if change.note else ''}"
         case _:
             assert_never(change.cause)
 

@@ -22,6 +22,7 @@ from barnraise.core.errors import UserError
 from barnraise.core.ids import Millis, PublicKey
 from barnraise.core.strict import Hex64, Strict
 from barnraise.runtime.files import write_atomic
+from coordinator.messages.audits import cause_message
 from coordinator.rounds.entrance import closers_of
 from coordinator.rounds.membership import public_name
 from coordinator.run_folder import PEERS
@@ -83,7 +84,7 @@ def _row(key: PublicKey, run: RunState, share: Share, beat: Presence | None) -> 
         tokens=share.tokens,
         seen=None if beat is None else beat.at,
         invitation=run.invited.get(key, ""),
-        why="" if change is None else f"{change.cause}: {change.note}".rstrip(": "),
+        why="" if change is None else cause_message(change),
         closer=key in closers_of(run),
     )
 

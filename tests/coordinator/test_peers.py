@@ -52,7 +52,12 @@ def test_the_list_has_standing_credit_and_why(tmp_path: Path) -> None:
         rows = {row.key: row for row in found.peers}
         ada, ben = rows[parts.ADA.public], rows[parts.BEN.public]
         assert (ada.name, ada.level, ada.rounds, ada.tokens, ada.seen) == ("ada", "trusted", 1, 64, NOW)
-        assert (ben.name, ben.level, ben.seen, ben.why) == ("", "banned", None, "order: noise")
+        assert (ben.name, ben.level, ben.seen, ben.why) == (
+            "",
+            "banned",
+            None,
+            "the maintainer's order: noise",
+        )
         assert found.uses == {"1f" * 8: 2}
         shown = render(found, Millis(NOW + 5000))
         assert parts.ADA.public[:8] in shown
