@@ -92,12 +92,12 @@ def running(*command: str, port: int) -> Iterator[None]:
     try:
         until = time.monotonic() + DEADLINE
         while not _listens(port):
-            assert process.poll() is None, process.communicate()[0]
+            assert process.poll() is None, command
             assert time.monotonic() < until, f"{command[0]} does not listen"
         yield
     finally:
         process.terminate()
-        process.wait(DEADLINE)
+        process.communicate(timeout=DEADLINE)
 
 
 def _listens(port: int) -> bool:
