@@ -9,7 +9,8 @@ from pathlib import Path
 
 from rich.table import Table
 
-from barnraise.contract.audit_figures import Figures
+from barnraise.contract.audit_figures import MILLION, Figures
+from barnraise.contract.evidence import UNIT
 from barnraise.contract.log_entries import Change, NeedsNewer, changes_of, parse_entry
 from barnraise.contract.verdict import Verdict
 from barnraise.core.errors import TrustError, UserError
@@ -64,7 +65,8 @@ def render(decisions: Sequence[Decision]) -> str:
 def _render(decision: Decision) -> str:
     change, verdict = decision.change, decision.verdict
     table = Table(box=None, pad_edge=False)
-    for column in ("round", "contribution", "change of the loss", "usual", "score", "finding"):
+    columns = "round", "contribution", "change of the loss", "usual", "cosine", "usual", "score", "finding"
+    for column in columns:
         table.add_column(column)
     for each in verdict.figures:
         table.add_row(*_row(each))
@@ -79,5 +81,13 @@ def _render(decision: Decision) -> str:
 
 def _row(figures: Figures) -> tuple[str, ...]:
     change = f"{figures.change / NANO:+.4f} ± {figures.error / NANO:.4f}"
-    usual = f"{figures.usual / NANO:+.4f}"
-    return str(figures.round), figures.blob[:8], change, usual, f"{figures.score / 1000:.2f}", figures.finding
+    return (
+        str(figures.round),
+        figures.blob[:8],
+        change,
+        f"{figures.usual / NANO:+.4f}",
+        f"{figures.alignment / MILLION:+.3f}",
+        f"{figures.usual_alignment / MILLION:+.3f}",
+        f"{figures.score / UNIT:.2f}",
+        figures.finding,
+    )

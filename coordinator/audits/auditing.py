@@ -163,7 +163,7 @@ class Auditing:
             return await self._alone(job, work)
         report = call.value.report
         repeated = is_new or is_repeated(self._file.secret(), closed.link.hash, task.round)
-        keys = own_share(job, report, repeated=repeated)
+        keys = own_share(job, report, compared, repeated=repeated)
         own = await self._tried(with_trials_of(job, keys), work) if keys else None
         if isinstance(own, AuditReply) and (wrong := disagreement(report, own.results)) is not None:
             await self._stop_asking(auditor, wrong)

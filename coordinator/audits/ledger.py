@@ -1,18 +1,20 @@
 """What audits show of each key. Immutable and pure.
 
 A report's results become figures by a reference: the changes of the loss by recently audited contributions of
-trusted keys, or of all where these are few. The figures of a key add up since its level changed last.
+trusted keys that the draw chose, or of all where these are few. Those that are audited because they look
+suspicious do not count for it: 7 of 16 that turn would be most of what is audited, and harm would be usual.
+The figures of a key add up since its level changed last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from types import MappingProxyType
 
-from barnraise.contract.audit_figures import Figures, Reference, reference_of
+from barnraise.contract.audit_figures import Figures, Reference, reference_of, usual_alignment_of
 from barnraise.contract.audit_report import AuditReport, AuditResult
 from barnraise.contract.audit_task import Disagreement
 from barnraise.contract.evidence import TOLERANCE, UNIT, Account, Claim, account_of
@@ -48,7 +50,7 @@ class Evidence:
     """What the earlier ones add up to."""
     audited: int = 0
     opposed: bool = False
-    """Whether its newest contribution pointed away from the round's others."""
+    """Whether its newest contribution pointed elsewhere than those of trusted keys."""
     auditors: frozenset[PublicKey] = frozenset()
     """Who else than the coordinator tried its contributions."""
 
@@ -88,7 +90,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Changes:
-    """Of the loss, in one round: by trusted keys, and by others that are not suspended."""
+    """Of the loss, in one round: by trusted keys that were drawn, and by others that are not suspended."""
 
     trusted: tuple[int, ...]
     others: tuple[int, ...]
@@ -110,14 +112,14 @@ class Ledger:
         """With the report of a round that is not audited yet. standings: of the keys in it."""
         if report.round <= self.newest:
             return self
-        recent = (*self.recent, _changes(report.results, standings))[-REFERENCE_ROUNDS:]
-        reference = _reference(recent)
+        recent = (*self.recent, _changes(report.results, standings, self.suspicious))[-REFERENCE_ROUNDS:]
+        figures = _Compared(report.round, _reference(recent), _usual_alignment(report.results, standings))
         by_key = dict(self.by_key)
         for result in report.results:
-            key = PublicKey(result.key)
-            evidence = replace(self.of(key, standings[key]), opposed=result.cosine < 0)
+            key, found = PublicKey(result.key), figures.of(result)
+            evidence = replace(self.of(key, standings[key]), opposed=found.distance > TOLERANCE)
             if result.audited or result.finding != "tried":
-                evidence = evidence.after(_figures(report.round, result, reference), report.auditor)
+                evidence = evidence.after(found, report.auditor)
             by_key.pop(key, None)
             by_key[key] = evidence  # the newest are last
         newest = dict(islice(by_key.items(), max(0, len(by_key) - MOST_KEYS), None))
@@ -147,13 +149,23 @@ class Ledger:
         return frozenset(key for key, evidence in self.by_key.items() if evidence.is_suspicious)
 
 
-def _changes(results: Iterable[AuditResult], standings: Mapping[PublicKey, Standing]) -> Changes:
+def _changes(
+    results: Iterable[AuditResult], standings: Mapping[PublicKey, Standing], watched: Collection[PublicKey]
+) -> Changes:
+    """watched: keys all of whose contributions are audited."""
     found: dict[bool, list[int]] = {True: [], False: []}
     for result in results:
-        level = standings[PublicKey(result.key)].level
+        key = PublicKey(result.key)
+        level = standings[key].level
         if result.audited and result.finding == "tried" and level in ("trusted", "probation"):
-            found[level == "trusted"].append(result.change)
+            found[level == "trusted" and key not in watched].append(result.change)
     return Changes(tuple(found[True]), tuple(found[False]))
+
+
+def _usual_alignment(results: Iterable[AuditResult], standings: Mapping[PublicKey, Standing]) -> int:
+    return usual_alignment_of(
+        [each.alignment for each in results if standings[PublicKey(each.key)].level == "trusted"]
+    )
 
 
 def _reference(recent: Sequence[Changes]) -> Reference:
@@ -173,13 +185,23 @@ def _newest(rounds: Iterable[tuple[int, ...]]) -> list[int]:
     return found
 
 
-def _figures(round: int, result: AuditResult, reference: Reference) -> Figures:
-    return Figures(
-        round=round,
-        blob=result.blob,
-        change=result.change,
-        error=result.error,
-        usual=reference.usual,
-        scale=reference.scale,
-        finding=result.finding,
-    )
+@dataclass(frozen=True)
+class _Compared:
+    """What the results of a round are compared with."""
+
+    round: int
+    reference: Reference
+    usual_alignment: int
+
+    def of(self, result: AuditResult) -> Figures:
+        return Figures(
+            round=self.round,
+            blob=result.blob,
+            change=result.change,
+            error=result.error,
+            usual=self.reference.usual,
+            scale=self.reference.scale,
+            alignment=result.alignment,
+            usual_alignment=self.usual_alignment,
+            finding=result.finding,
+        )

@@ -16,9 +16,12 @@ from barnraise.contract.records import blob_name
 from barnraise.contract.shards import DataIndex
 from barnraise.contract.standing import Standing
 from barnraise.contract.state import TrainState
+from barnraise.contract.weights import weigh_commits
 from barnraise.core.errors import FileDamaged, MalformedBlob
 from barnraise.core.ids import BlobHash, Millis, PublicKey
 from barnraise.evaluation.audit_job import AuditJob, SecretSample, Tried
+from barnraise.fold.aggregators import Contribution, taken_of
+from barnraise.fold.codec import Decoder
 from barnraise.fold.log import Link
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import disk_errors
@@ -86,6 +89,7 @@ def prepare(
     try:
         index = DataIndex.from_bytes(store.blobs.get(store.charter.data_index_hash))
         samples = _samples(closed, store, index, count, secret)
+        taken = _taken(closed, run, store.blobs)
     except (FileDamaged, FileNotFoundError, MalformedBlob):
         return FilesMissing()
     if not samples:
@@ -97,9 +101,10 @@ def prepare(
             path=str(store.blobs.path(blob_name(commit))),
             audited=PublicKey(commit.owner) in chosen,
             trusted=levels[PublicKey(commit.owner)] == "trusted",
+            taken=share,
             seen=closed.seen.get(blob_name(commit)),
         )
-        for commit in closed.link.commits[:MAX_RESULTS]
+        for commit, share in zip(closed.link.commits[:MAX_RESULTS], taken, strict=False)
     )
     paths = {*(each.path for each in tried), *(each.path for each in samples)}
     if not all(Path(path).is_file() for path in paths):
@@ -118,6 +123,24 @@ def prepare(
         sketches=str(file.sketches),
         seed=secret_random(secret, "sketches", 0).getrandbits(SKETCH_SEED_BITS),
         threads=max(1, (os.cpu_count() or 1) // 2),
+    )
+
+
+def _taken(closed: ClosedRound, run: RunState, blobs: BlobStore) -> tuple[int, ...]:
+    """Millionths of each contribution that a fold would take, if its key had a weight."""
+    commits = closed.link.commits
+    weighed = weigh_commits(commits, run.position.standings, run.spec.trust)
+    return taken_of(
+        run.spec.aggregate,
+        [
+            Contribution(
+                Decoder(blobs.get(blob_name(commit)), run.spec.codec, closed.state.layout),
+                1,
+                each.tokens or commit.tokens,
+                each.trusted,
+            )
+            for commit, each in zip(commits, weighed, strict=True)
+        ],
     )
 
 

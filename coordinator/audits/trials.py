@@ -1,7 +1,8 @@
 """What of a round's audit an auditor does, what the coordinator repeats of it, and what both add up to: pure.
 
 The coordinator compares all contributions itself. It tries those of suspended keys and of the auditor's own
-key, it repeats each trial by which a contribution could be harmful, and in a share of the rounds all of them.
+key, it repeats each trial by which a contribution could be harmful or that is of one that points elsewhere
+than trusted ones, and in a share of the rounds all of them.
 So no key is suspended, or put on probation again, by what an auditor alone says; and an auditor that reports
 harm as harmless is found by the rounds that are repeated.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from barnraise.contract.audit_figures import distance, usual_alignment_of
 from barnraise.contract.audit_task import (
     AuditCall,
     AuditTask,
@@ -44,7 +46,7 @@ def task_of(
 ) -> AuditTask | None:
     """What an auditor can try of a job; None where that is nothing. sizes: of the blobs."""
     given = tuple(
-        GivenContribution(key=each.key, blob=each.blob, size=sizes[each.blob])
+        GivenContribution(key=each.key, blob=each.blob, size=sizes[each.blob], taken=each.taken)
         for each in job.contributions
         if each.audited and each.key != auditor and levels[PublicKey(each.key)] != "suspended"
     )
@@ -62,11 +64,18 @@ def with_trials_of(job: AuditJob, keys: Collection[str]) -> AuditJob:
     return job.model_copy(update={"contributions": contributions})
 
 
-def own_share(job: AuditJob, report: TrialReport, *, repeated: bool) -> frozenset[str]:
+def own_share(job: AuditJob, report: TrialReport, compared: AuditReply, *, repeated: bool) -> frozenset[str]:
     """The keys whose contributions the coordinator tries. repeated: as of `is_repeated`."""
     chosen = {each.key for each in job.contributions if each.audited}
-    harmless = {each.key for each in report.trials if not each.may_be_harm}
+    harmless = {each.key for each in report.trials if not each.may_be_harm} - _elsewhere(job, compared)
     return frozenset(chosen if repeated else chosen - harmless)
+
+
+def _elsewhere(job: AuditJob, compared: AuditReply) -> set[str]:
+    """Keys whose contributions point elsewhere than trusted ones: little gain is enough for harm there."""
+    trusted = {each.key for each in job.contributions if each.trusted}
+    usual = usual_alignment_of([each.alignment for each in compared.results if each.key in trusted])
+    return {each.key for each in compared.results if distance(each.alignment, usual) > 0}
 
 
 def disagreement(report: TrialReport, own: Iterable[Measured]) -> Disagreement | None:

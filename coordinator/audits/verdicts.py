@@ -5,7 +5,7 @@
 | probation, trusted   | harm                              | suspended                                  |
 | suspended            | harm, by audits since             | banned                                     |
 | suspended            | clean, by audits since            | probation, from the beginning              |
-| probation            | work, each fifth of what it needs | probation with more work; trusted with all |
+| probation            | work: the first, and each fifth   | probation with more work; trusted with all |
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from coordinator.audits.ledger import Evidence, Ledger
 MOST_CHANGES = 256
 """In one entry of the log, with a verdict each: less than a megabyte."""
 STEPS = 5
-"""Entries of the log in which a key's probation is counted."""
+"""Entries of the log in which a key's probation is counted, after that of its first work."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def _work(key: PublicKey, evidence: Evidence, now: Standing, trust: TrustSpec) -
     needed, work = trust.probation_work, evidence.work
     if work >= needed:
         return Decided(key, "trusted", work, None)
-    is_due = (work - now.work) * STEPS >= needed
+    is_due = (work - now.work) * STEPS >= needed or (work > 0 and now.work == 0)
     return Decided(key, "probation", work, None) if is_due else None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing_extensions import assert_never
 
-from barnraise.contract.audit_figures import Figures
+from barnraise.contract.audit_figures import MILLION, Figures
 from peer.volunteer.own_standing import OwnStanding
 
 NANO = 10**9
@@ -40,7 +40,8 @@ def own_standing_message(found: OwnStanding) -> str:
 def _harm(found: OwnStanding) -> str:
     return (
         f"{found.harmful} of its last {len(found.figures)} audited contributions raised the loss of samples"
-        f" that nobody trained on, or repeated others ({_changes(found.figures)})"
+        " that nobody trained on, pointed elsewhere than those of others without lowering it, or repeated"
+        f" others ({_changes(found.figures)})"
     )
 
 
@@ -51,7 +52,11 @@ def _changes(figures: tuple[Figures, ...]) -> str:
 def _finding(figures: Figures) -> str:
     match figures.finding:
         case "tried":
-            return f"{figures.change / NANO:+.4f}, usual {figures.usual / NANO:+.4f}"
+            found = f"{figures.change / NANO:+.4f}, usual {figures.usual / NANO:+.4f}"
+            if figures.distance <= 0:
+                return found
+            cosine, usual = figures.alignment / MILLION, figures.usual_alignment / MILLION
+            return f"{found}, cosine {cosine:+.3f}, usual {usual:+.3f}"
         case "copy":
             return "a copy of another"
         case "replay":

@@ -31,7 +31,9 @@ from tests.support.parts import ADA, AUTHORITY, BEN, HASH_A, NOW, RUN
 
 
 def figures(change: int = 1000) -> Figures:
-    return Figures(round=3, blob=HASH_A, change=change, error=10, usual=-1000, scale=1000)
+    return Figures(
+        round=3, blob=HASH_A, change=change, error=10, usual=-1000, scale=1000, alignment=9, usual_alignment=9
+    )
 
 
 def change(by: Identity = AUTHORITY, *, level: str = "suspended", **other: Any) -> Change:

@@ -97,6 +97,16 @@ def test_only_keys_without_weight_leave_a_round_without_weight(claims: list[Clai
     assert any(weights(claims, limits)) == bool(may)
 
 
+@given(claims, limits)
+def test_a_key_without_audited_work_weighs_nothing_while_trusted_keys_take_part(
+    claims: list[Claim], limits: Limits
+) -> None:
+    bounded = any(claim.standing.level == "trusted" for claim in claims)
+    for claim, weight in zip(claims, weights(claims, limits), strict=True):
+        if claim.standing == Standing("probation"):
+            assert bool(weight) != bounded
+
+
 @given(claims, st.randoms(use_true_random=False))
 def test_the_order_does_not_matter(claims: list[Claim], random: object) -> None:
     order = list(range(len(claims)))
@@ -126,15 +136,21 @@ def test_one_key_that_claims_two_to_the_fortieth_has_a_quarter_at_most() -> None
     assert (found[-1].weight, found[-1].tokens) == (2333, 4000)
 
 
-def test_two_hundred_new_keys_have_a_fifth() -> None:
+def test_two_hundred_new_keys_have_nothing() -> None:
     found = weigh([*trusted(1000, 1000, 1000), *new(*[HUGE] * 200)], LIMITS)
+    assert sums([*trusted(1000, 1000, 1000), *new(*[HUGE] * 200)], found)[:2] == (3000, 0)
+    assert found[-1].limited == (ClaimLimited(4000), OnProbation(0, 9))
+
+
+def test_two_hundred_keys_with_work_have_a_fifth() -> None:
+    found = weigh([*trusted(1000, 1000, 1000), *new(*[HUGE] * 200, work=1)], LIMITS)
     assert sums([*trusted(1000, 1000, 1000), *new(*[HUGE] * 200)], found)[:2] == (3000, 600)
     assert found[-1].limited == (
-        ClaimLimited(4000), OnProbation(0, 9), ProbationShareLimited(Fraction(1, 5)),
+        ClaimLimited(4000), OnProbation(1, 9), ProbationShareLimited(Fraction(1, 5)),
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("work", "weight"), [(0, 100), (4, 500), (9, 1000), (30, 1000)])
+@pytest.mark.parametrize(("work", "weight"), [(0, 0), (1, 200), (4, 500), (9, 1000), (30, 1000)])
 def test_a_new_key_grows_with_audited_work(work: int, weight: int) -> None:
     assert weights([*trusted(9000, 9000), *new(1000, work=work)]) == [9000, 9000, weight]
 
@@ -144,7 +160,8 @@ def test_new_keys_alone_weigh_by_their_work() -> None:
 
 
 def test_a_new_key_with_few_tokens_weighs_something() -> None:
-    assert weights([*trusted(100), *new(3)]) == [100, 1]
+    assert weights([*trusted(100), *new(3, work=1)]) == [100, 1]
+    assert weights([*trusted(100), *new(3)]) == [100, 0]
 
 
 @pytest.mark.parametrize("level", ["suspended", "banned"])

@@ -83,7 +83,9 @@ def one_of_each() -> dict[str, Signed[Any]]:
     proposal = Proposal.at(place, 5, entry=HASH_A, kind="close", promises=(promise.text,))
     vote = vote_in(place, voted)
     order = EntryOrder(run=RUN, epoch=1, height=9, previous=HASH_A, kind="delegation", content=HASH_B)
-    figures = Figures(round=2, blob=HASH_A, change=5, error=1, usual=-4, scale=4)
+    figures = Figures(
+        round=2, blob=HASH_A, change=5, error=1, usual=-4, scale=4, alignment=3, usual_alignment=9
+    )
     verdict = Verdict(
         run=RUN, key=ADA.public, claim="harm", wealth=1.0, recent=0.0, figures=(figures,), at=NOW
     )
@@ -95,7 +97,7 @@ def one_of_each() -> dict[str, Signed[Any]]:
         change=5,
         error=1,
         norm=1.5,
-        cosine=500_000,
+        alignment=500_000,
     )
     report = AuditReport(
         run=RUN, round=2, base_state=HASH_B, owner=AUTHORITY.public, results=(result,), at=NOW
@@ -104,7 +106,7 @@ def one_of_each() -> dict[str, Signed[Any]]:
     task = AuditTask(
         round=2,
         base_state=HASH_B,
-        contributions=(GivenContribution(key=ADA.public, blob=HASH_A, size=9),),
+        contributions=(GivenContribution(key=ADA.public, blob=HASH_A, size=9, taken=8),),
         samples=((0, 7),),
         due=NOW + 1000,
     )

@@ -58,6 +58,7 @@ class Round:
                     audited=audited,
                     trusted=True,
                     seen=place,
+                    taken=10**6,
                 )
             )
         return AuditJob(
@@ -96,10 +97,10 @@ def test_harm_shows_in_the_loss_and_in_the_direction(round: Round) -> None:
     good = audit(round.job(first, *others)).results
     for each in good:
         assert each.change < -each.error, "honest work lowers the loss"
-        assert each.cosine > 0
+        assert each.alignment > 0
     bad = audit(round.job(flipped(first), *others)).results
     assert bad[0].change > 2 * bad[0].error
-    assert bad[0].cosine < 0
+    assert bad[0].alignment < 0
     assert bad[0].norm == pytest.approx(good[0].norm, rel=1e-3)
     assert {each.finding for each in (*good, *bad)} == {"tried"}
 
@@ -145,7 +146,7 @@ def test_a_loss_that_is_not_finite_is_the_most_harm() -> None:
 
 def test_adamw_s_step_does_not_depend_on_the_size_of_the_gradient() -> None:
     spec = parts.run_spec(outer=AdamW())
-    small, large = (step_size(spec, norm, parts.LAYOUT) * norm for norm in (1e-3, 1e3))
+    small, large = (step_size(spec, norm, parts.LAYOUT, 0.5) * norm for norm in (1e-3, 1e3))
     assert small == pytest.approx(large)
-    assert math.isfinite(step_size(spec, 0.0, parts.LAYOUT)), "an empty contribution has no norm"
-    assert step_size(parts.run_spec(), 1e3, parts.LAYOUT) == 1.0
+    assert math.isfinite(step_size(spec, 0.0, parts.LAYOUT, 1.0)), "an empty contribution has no norm"
+    assert step_size(parts.run_spec(), 1e3, parts.LAYOUT, 0.25) == 0.25

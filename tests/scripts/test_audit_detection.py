@@ -11,6 +11,7 @@ import pytest
 
 from barnraise.contract.evidence import FLOOR, UNIT, Account, account_of
 from scripts.benchmarks.audits.detection import (
+    DRAWS,
     HONEST,
     Scores,
     detection_table,
@@ -80,9 +81,23 @@ def test_what_does_no_harm_is_not_found(attack: str) -> None:
 
 
 def test_scores_are_of_the_round_s_own_reference() -> None:
-    honest = [Found(peer, 0, "", (-0.01, -0.012)) for peer in range(3)]
-    bad = Found(0, 0, "sign flip", (0.01, 0.012))
-    assert scores_of([*honest, bad]) == {HONEST: [[FLOOR]] * 3, "sign flip": [[UNIT]]}
+    honest = [Found(peer, 0, "", -100, 1, 300_000) for peer in range(4)]
+    bad, idle = Found(0, 0, "sign flip", 100, 1, -300_000), Found(0, 0, "noise", 0, 1, 0)
+    assert scores_of([*honest, bad, idle], seed=1) == {
+        HONEST: [[FLOOR] * DRAWS] * 4, "sign flip": [[UNIT] * DRAWS], "noise": [[UNIT] * DRAWS]
+    }  # fmt: skip
+
+
+def test_the_reference_is_of_the_last_three_rounds() -> None:
+    rounds = [
+        Found(peer, round, "", change, 0, 1)
+        for round, change in enumerate((-900, -10, -10, -10))
+        for peer in range(4)
+    ]
+    bad = [Found(0, round, "sign flip", 5, 0, 1) for round in range(4)]
+    found = scores_of([*rounds, *bad], seed=1)["sign flip"][0]
+    assert {*found[:DRAWS]} == {5}
+    assert {*found[-DRAWS:]} == {500}
 
 
 def test_a_simulated_key_keeps_one_peer_s_scores() -> None:

@@ -188,6 +188,7 @@ class AuditedSwarm:
                 audited=True,
                 seen=i,
                 trusted=self.standings[key].level == "trusted",
+                taken=10**6,
             )
             for i, (key, blob) in enumerate(zip(self.keys, blobs, strict=True))
         ]

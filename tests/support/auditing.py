@@ -151,7 +151,7 @@ class AuditedRun:
         results = [
             Measured(
                 key=each.key, blob=each.blob, finding="tried", change=self._change(each.key) * each.audited,
-                error=ERROR * each.audited, norm=1.0, cosine=1, audited=each.audited,
+                error=ERROR * each.audited, norm=1.0, alignment=1, audited=each.audited,
             )
             for each in job.contributions
         ]  # fmt: skip
@@ -161,7 +161,15 @@ class AuditedRun:
     @staticmethod
     def _job(link: Link) -> AuditJob:
         tried = [
-            Tried(key=commit.owner, blob=commit.blob, path="", audited=True, trusted=True, seen=None)
+            Tried(
+                key=commit.owner,
+                blob=commit.blob,
+                path="",
+                audited=True,
+                trusted=True,
+                seen=None,
+                taken=10**6,
+            )
             for commit in link.commits
         ]
         return AuditJob(

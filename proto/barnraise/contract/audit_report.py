@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from barnraise.contract.audit_figures import Finding, Nano, Size
+from barnraise.contract.audit_figures import Cosine, Finding, Nano, Size
 from barnraise.contract.field_types import RoundNumber, Run, Time
 from barnraise.core.signed import Extensible
 from barnraise.core.strict import Hex64, Strict
@@ -14,7 +14,6 @@ from barnraise.core.strict import Hex64, Strict
 MAX_RESULTS = 128
 """Contributions in a report."""
 MAX_AUDIT_REPORT_BYTES = 60_000
-MILLION = 10**6
 
 
 class AuditResult(Strict):
@@ -31,8 +30,8 @@ class AuditResult(Strict):
     error: Size
     norm: Annotated[float, Field(ge=0)]
     """Of its values."""
-    cosine: Annotated[int, Field(ge=-MILLION, le=MILLION)]
-    """Millionths, of its direction and that of the round's others."""
+    alignment: Cosine
+    """As in `Figures`; 0 where no other contribution is by a trusted key."""
 
 
 class AuditReport(Extensible):

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from barnraise.contract.audit_figures import Nano, Size
+from barnraise.contract.audit_figures import Millionths, Nano, Size
 from barnraise.contract.audit_report import MAX_RESULTS
 from barnraise.contract.evidence import TOLERANCE, UNIT
 from barnraise.contract.field_types import RoundNumber, Run, Time
@@ -39,6 +39,8 @@ class GivenContribution(Strict):
     """Its owner."""
     blob: Hex64
     size: Annotated[int, Field(ge=0, lt=2**40)]
+    taken: Millionths
+    """As of `Tried`: the share of it that is tried."""
 
 
 class AuditTask(Strict):

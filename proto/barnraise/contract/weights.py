@@ -7,11 +7,14 @@ A contribution weighs its tokens, and less where a limit holds. The limits apply
 | no weight          | suspended, banned     | 0                                                            |
 | claim              | all                   | `claim_factor` times the median claim of trusted keys        |
 | probation          | a key on probation    | (1 + its audited work) / (1 + `probation_work`) of its claim |
+| no audited work    | a key on probation    | 0 while trusted keys take part                               |
 | share of one key   | all                   | `key_share` of the weight of its level, from five keys on    |
 | share of probation | all keys on probation | `probation_share` of the round, while trusted keys are in it |
 
-Where no trusted key takes part, the median is that of all. The share of one key counts within its level: a
-single trusted key among many on probation keeps the round, which the share of probation requires.
+Where no trusted key takes part, the median is that of all. A key without audited work cost nothing to make:
+200 of them that do harm never have a weight, although each is in too few rounds to be found. The share of
+one key counts within its level: a single trusted key among many on probation keeps the round, which the share
+of probation requires.
 """
 
 from __future__ import annotations
@@ -138,7 +141,7 @@ def weigh(claims: Sequence[Claim], limits: Limits) -> tuple[Weighed, ...]:
     )
     _limit_claims(trusted, new, limits)
     for row in new:
-        _limit_probation(row, limits)
+        _limit_probation(row, limits, least=0 if trusted else 1)
     for level in (trusted, new):
         _limit_keys(level, limits)
     if trusted:
@@ -179,10 +182,12 @@ def _limit_claims(trusted: Sequence[_Row], new: Sequence[_Row], limits: Limits) 
         row.accept(most)
 
 
-def _limit_probation(row: _Row, limits: Limits) -> None:
+def _limit_probation(row: _Row, limits: Limits, *, least: int) -> None:
+    """least: weight of a key without audited work."""
     work, needed = row.claim.standing.work, limits.probation_work
     ramp = Fraction(1 + min(work, needed), 1 + needed)
-    row.limit(max(1, int(row.weight * ramp)), OnProbation(work, needed))
+    most = max(1, int(row.weight * ramp)) if work or least else 0
+    row.limit(most, OnProbation(work, needed))
 
 
 def _limit_keys(level: Sequence[_Row], limits: Limits) -> None:

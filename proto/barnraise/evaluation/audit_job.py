@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from barnraise.contract.audit_figures import Finding
+from barnraise.contract.audit_figures import Finding, Millionths
 from barnraise.contract.spec import RunSpec
 from barnraise.core.strict import Hex64, Strict
 
@@ -19,7 +19,9 @@ class Tried(Strict):
     audited: bool
     """Whether its effect on the loss is measured; the others are compared and give the round's direction."""
     trusted: bool
-    """Whether its owner is trusted: what distances are usual is seen by these."""
+    """Whether its owner is trusted: what distances and directions are usual is seen by these."""
+    taken: Millionths
+    """Share of it that the fold takes: its norm is clipped."""
     seen: int | None
     """When its commit was first seen, in milliseconds: of two that are alike the later one is the copy. None
     where that is not known."""
@@ -70,7 +72,7 @@ class Measured(Strict):
     change: int
     error: int
     norm: float
-    cosine: int
+    alignment: int
     audited: bool
 
 

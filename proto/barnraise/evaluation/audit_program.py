@@ -22,15 +22,15 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from barnraise.contract.audit_figures import MOST, STEP_SHARE, Finding
-from barnraise.contract.audit_report import MILLION
+from barnraise.contract.audit_figures import MILLION, MOST, STEP_SHARE, Finding
 from barnraise.contract.shards import Sample, parse_shard
 from barnraise.contract.spec import AdamW, RunSpec
 from barnraise.contract.state import Array, Layout
+from barnraise.evaluation.alignment import ALIGNMENT_VALUES, alignments
 from barnraise.evaluation.audit_job import AuditJob, AuditReply, Measured, Tried
 from barnraise.evaluation.program import FP32_BYTES, summed_loss
 from barnraise.evaluation.runner import MemoryReply
-from barnraise.evaluation.similarity import KEPT, Candidate, findings, positions
+from barnraise.evaluation.similarity import KEPT, Candidate, Sketch, findings, positions
 from barnraise.fold.codec import Decoder
 from barnraise.models.causal_lm import load, quiet
 from barnraise.models.trainable import attach, parameter_count, trainable_parameters
@@ -73,7 +73,7 @@ def audit(job: AuditJob) -> AuditReply:
             change=tried.get(place, (0, 0))[0],
             error=tried.get(place, (0, 0))[1],
             norm=directions.norms[place],
-            cosine=round(MILLION * directions.cosine(place)),
+            alignment=directions.alignments[place],
             audited=each.audited,
         )
         for place, each in enumerate(job.contributions)
@@ -87,33 +87,22 @@ def audit(job: AuditJob) -> AuditReply:
 
 
 class Directions:
-    """Norms, cosines and sketches of a round's contributions. Holds one decoded contribution and the sum."""
+    """Norms, alignments and sketches of a round's contributions. Holds one decoded contribution."""
 
     def __init__(self, job: AuditJob, layout: Layout) -> None:
         self._job, self._layout = job, layout
         sizes = {name: math.prod(shape) for name, shape in layout}
         self._places = positions(sizes, job.seed)
+        more = positions(sizes, job.seed, ALIGNMENT_VALUES)
         self.norms: list[float] = []
-        self._sketches: list[npt.NDArray[np.float32]] = []
-        total: Tensors = {name: np.zeros(shape, np.float32) for name, shape in layout}
+        self._sketches: list[Sketch] = []
+        directions: list[Sketch] = []
         for each in job.contributions:
             update = decoded(each, job.spec, layout)
-            norm = math.sqrt(_dot(update, update))
-            self.norms.append(norm)
-            self._sketches.append(self._sketch(update))
-            for name, array in update.items():
-                total[name] += array / np.float32(norm or 1)
-        self._size = _dot(total, total)
-        self._dots = [_dot(decoded(each, job.spec, layout), total) for each in job.contributions]
-
-    def cosine(self, place: int) -> float:
-        """Of one contribution and the others' mean direction."""
-        norm = self.norms[place]
-        if norm == 0:
-            return 0.0
-        own = self._dots[place] / norm
-        others = self._size - 2 * own + 1
-        return max(-1.0, min(1.0, (own - 1) / math.sqrt(others))) if others > 1e-6 else 0.0
+            self.norms.append(math.sqrt(_dot(update, update)))
+            self._sketches.append(sketch_of(update, self._places))
+            directions.append(sketch_of(update, more))
+        self.alignments = alignments(directions, [each.trusted for each in job.contributions])
 
     def findings(self) -> list[Finding]:
         """What each contribution is; the sketches of this round are kept for the next ones."""
@@ -136,8 +125,10 @@ class Directions:
     def _length(self) -> int:
         return sum(map(len, self._places.values()))
 
-    def _sketch(self, update: Tensors) -> npt.NDArray[np.float32]:
-        return np.concatenate([update[name].reshape(-1)[places] for name, places in self._places.items()])
+
+def sketch_of(update: Tensors, places: Mapping[str, npt.NDArray[np.int64]]) -> Sketch:
+    """The values at some places of each tensor."""
+    return np.concatenate([update[name].reshape(-1)[chosen] for name, chosen in places.items()])
 
 
 def _sketches(file: Path, length: int, round: int) -> tuple[Sketches, npt.NDArray[np.int64]]:
@@ -193,15 +184,19 @@ def _tried(
     before = passes.losses(model, samples)
     for place in wanted:
         decoder = _decoder(job.contributions[place], job.spec, layout)
-        share = np.float32(step_size(job.spec, norms[place], layout) * STEP_SHARE)
+        taken = job.contributions[place].taken / MILLION
+        share = np.float32(step_size(job.spec, norms[place], layout, taken) * STEP_SHARE)
         _set(params, ((name, state[name] - share * decoder.tensor(name)) for name, _ in layout))
         yield summary(passes.losses(model, samples) - before)
 
 
-def step_size(spec: RunSpec, norm: float, layout: Layout) -> float:
-    """What a step of the outer optimizer multiplies an update by. AdamW's steps have a size of their own."""
+def step_size(spec: RunSpec, norm: float, layout: Layout, taken: float) -> float:
+    """What a step of the outer optimizer multiplies an update by. AdamW's steps have a size of their own.
+
+    taken: the share of the update that is not clipped.
+    """
     if not isinstance(spec.outer, AdamW):
-        return spec.outer.lr
+        return spec.outer.lr * taken
     return spec.outer.lr * math.sqrt(layout.parameters) / (norm or 1)
 
 

@@ -100,10 +100,13 @@ def _distances(
     return found
 
 
-def positions(sizes: Mapping[str, int], seed: int) -> dict[str, npt.NDArray[np.int64]]:
+def positions(
+    sizes: Mapping[str, int], seed: int, values: int = SKETCH_VALUES
+) -> dict[str, npt.NDArray[np.int64]]:
     """Which values of each tensor a sketch has, in proportion to their sizes. The seed is a secret."""
     random, total = np.random.default_rng(seed), sum(sizes.values())
+    if total <= values:
+        return {name: np.arange(size) for name, size in sizes.items()}
     return {
-        name: np.sort(random.integers(0, size, -(-SKETCH_VALUES * size // total)))
-        for name, size in sizes.items()
+        name: np.sort(random.integers(0, size, -(-values * size // total))) for name, size in sizes.items()
     }

@@ -27,6 +27,7 @@ Aggregate = Literal["mean", "clipped_mean"]
 
 CLIP = 2.0
 """The norm per √token that counts at most, in references."""
+MILLION = 10**6
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,16 @@ def factors(aggregate: Aggregate, contributions: Sequence[Contribution]) -> list
     total = sum(contribution.weight for contribution in contributions)
     if aggregate == "mean":
         return [np.float32(contribution.weight / total) for contribution in contributions]
-    most = CLIP * _reference([each for each in contributions if each.weight])
+    most = _most(contributions)
     return [np.float32(each.weight * _clip(each, most) / total) for each in contributions]
+
+
+def taken_of(aggregate: Aggregate, contributions: Sequence[Contribution]) -> tuple[int, ...]:
+    """Millionths of each contribution that are left of it when its norm is clipped."""
+    if aggregate == "mean":
+        return (MILLION,) * len(contributions)
+    most = _most(contributions)
+    return tuple(round(MILLION * _clip(each, most)) for each in contributions)
 
 
 def combine(values: Iterable[Array], factors: Sequence[np.float32]) -> Array:
@@ -70,9 +79,11 @@ def combine(values: Iterable[Array], factors: Sequence[np.float32]) -> Array:
     return total
 
 
-def _reference(counted: Sequence[Contribution]) -> float:
+def _most(contributions: Sequence[Contribution]) -> float:
+    """The norm per √token that counts at most."""
+    counted = [contribution for contribution in contributions if contribution.weight]
     trusted = [contribution for contribution in counted if contribution.trusted]
-    return median_low(contribution.norm_per_root for contribution in trusted or counted)
+    return CLIP * median_low(contribution.norm_per_root for contribution in trusted or counted)
 
 
 def _clip(contribution: Contribution, most: float) -> float:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from barnraise.contract.audit_figures import STEP_SHARE
-from barnraise.contract.audit_report import MILLION, AuditReport, AuditResult
+from barnraise.contract.audit_figures import MILLION, STEP_SHARE
+from barnraise.contract.audit_report import AuditReport, AuditResult
 from barnraise.contract.shards import Sample
 from barnraise.contract.spec import RunSpec
 from barnraise.contract.standing import Standing
@@ -22,6 +22,7 @@ from barnraise.contract.state import TrainState
 from barnraise.core.ids import PublicKey, blob_hash
 from barnraise.evaluation.audit_job import AuditJob, Tried
 from barnraise.evaluation.audit_program import Directions, step_size, summary
+from barnraise.fold.aggregators import Contribution, taken_of
 from coordinator.audits.choose import SAMPLES, audited_keys
 from coordinator.audits.ledger import Ledger
 from coordinator.audits.verdicts import decide
@@ -80,32 +81,45 @@ class Audited(Caps):
         usual = self._auditor.losses(samples)
         for place, each in enumerate(sent):
             norm = directions.norms[place]
-            change, error = self._tried(state, each, norm, samples, usual) if each.key in chosen else (0, 0)
+            step = step_size(self._spec, norm, state.layout, job.contributions[place].taken / MILLION)
+            change, error = self._tried(state, each, step, samples, usual) if each.key in chosen else (0, 0)
             yield AuditResult(
                 key=each.key, blob=blob_hash(each.blob), finding=found[place], audited=each.key in chosen,
-                change=change, error=error, norm=norm,
-                cosine=round(MILLION * directions.cosine(place)),
+                change=change, error=error, norm=norm, alignment=directions.alignments[place],
             )  # fmt: skip
 
     def _tried(
-        self, state: TrainState, sent: Sent, norm: float, samples: Sequence[Sample], usual: np.ndarray
+        self, state: TrainState, sent: Sent, step: float, samples: Sequence[Sample], usual: np.ndarray
     ) -> tuple[int, int]:
-        share = np.float32(step_size(self._spec, norm, state.layout) * STEP_SHARE)
+        share = np.float32(step * STEP_SHARE)
         params = {name: array - share * sent.decoder.tensor(name) for name, array in state.params.items()}
         self._auditor.load(replace(state, params=params))
         return summary((self._auditor.losses(samples) - usual).astype(np.float64))
 
+    def _taken(self, sent: Sequence[Sent]) -> Sequence[int]:
+        weighed = zip(sent, self.weigh(sent), strict=True)
+        alike = [Contribution(each.decoder, 1, w.tokens or each.tokens, w.trusted) for each, w in weighed]
+        return taken_of(self._spec.aggregate, alike)
+
     def _job(self, sent: Sequence[Sent], chosen: frozenset[PublicKey]) -> AuditJob:
         """Of the round: its contributions as files, as they arrive."""
         folder = self._folder
-        tried = []
+        tried, taken = [], self._taken(sent)
         for place, each in enumerate(sent):
             path = folder / f"{place}.blob"
             path.write_bytes(each.blob)
             name, audited = blob_hash(each.blob), each.key in chosen
             trusted = self.standing(each.key).level == "trusted"
             tried.append(
-                Tried(key=each.key, blob=name, path=str(path), audited=audited, trusted=trusted, seen=place)
+                Tried(
+                    key=each.key,
+                    blob=name,
+                    path=str(path),
+                    audited=audited,
+                    trusted=trusted,
+                    seen=place,
+                    taken=taken[place],
+                )
             )
         return AuditJob(
             base="", spec=self._spec, round=self._round, state="", sequence_length=1, vocab_size=1,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from barnraise.contract.audit_figures import MOST, Figures, reference_of
+from barnraise.contract.audit_figures import Figures, Reference, reference_of, usual_alignment_of
 from barnraise.contract.evidence import (
     ALPHA,
     FIRST,
@@ -18,41 +18,50 @@ from barnraise.contract.evidence import (
     TOLERANCE,
     UNIT,
 )
+from coordinator.audits.ledger import FEWEST
 from scripts.benchmarks.audits.statistics import Found
 
-NANO = 10**9
 HONEST = "honest"
+DRAWS = 8
+"""References with which each measured contribution is scored."""
 LIFE = 200
 """Audited rounds of a simulated key."""
 Scores = Mapping[str, Sequence[Sequence[int]]]
 """By attack, or HONEST: the scores of each peer, by round."""
 
 
-def scores_of(found: Iterable[Found]) -> dict[str, list[list[int]]]:
-    """The scores that a coordinator would give, with the round's honest contributions as reference."""
+def scores_of(found: Iterable[Found], seed: int) -> dict[str, list[list[int]]]:
+    """The scores that a coordinator would give, each contribution's with DRAWS references.
+
+    A reference is one that the coordinator may have: one honest contribution of each of the last rounds.
+    """
     rounds: dict[int, list[Found]] = {}
     for each in found:
         rounds.setdefault(each.round, []).append(each)
-    scores: dict[str, dict[int, list[int]]] = {}
+    random, scores = np.random.default_rng(seed), dict[str, dict[int, list[int]]]()
+    newest: list[list[Found]] = []
     for round in sorted(rounds):
-        reference = reference_of([_change(each) for each in rounds[round] if not each.attack])
-        for each in rounds[round]:
-            figures = Figures(
-                round=round, blob="0" * 64, change=_change(each), error=_error(each),
-                usual=reference.usual, scale=reference.scale,
-            )  # fmt: skip
-            scores.setdefault(each.attack or HONEST, {}).setdefault(each.peer, []).append(figures.score)
+        honest = [each for each in rounds[round] if not each.attack]
+        newest = [*newest, honest][-FEWEST:]
+        usual = usual_alignment_of([each.alignment for each in honest])
+        for _ in range(DRAWS):
+            reference = _drawn(newest, random)
+            for each in rounds[round]:
+                score = _figures(each, reference, usual).score
+                scores.setdefault(each.attack or HONEST, {}).setdefault(each.peer, []).append(score)
     return {name: [peers[peer] for peer in sorted(peers)] for name, peers in scores.items()}
 
 
-def _change(found: Found) -> int:
-    change = float(np.mean(found.differences))
-    return round(min(MOST, max(-MOST, NANO * change))) if np.isfinite(change) else MOST
+def _drawn(newest: Sequence[Sequence[Found]], random: np.random.Generator) -> Reference:
+    drawn = (newest[-1 - place % len(newest)] for place in range(FEWEST))
+    return reference_of([honest[int(random.integers(len(honest)))].change for honest in drawn])
 
 
-def _error(found: Found) -> int:
-    error = float(np.std(found.differences, ddof=1)) / len(found.differences) ** 0.5
-    return round(min(MOST, NANO * error)) if np.isfinite(error) else 0
+def _figures(found: Found, reference: Reference, usual: int) -> Figures:
+    return Figures(
+        round=found.round, blob="0" * 64, change=found.change, error=found.error, usual=reference.usual,
+        scale=reference.scale, alignment=found.alignment, usual_alignment=usual,
+    )  # fmt: skip
 
 
 def wealths(scores: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

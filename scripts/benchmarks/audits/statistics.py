@@ -1,15 +1,18 @@
 """Measures what an audit of a contribution finds: honest kinds, and attacks against the same rounds.
 
 A round of the toy of `scripts/bench convergence` trains with the real codec and fold. Each contribution is
-tried alone on the state that it started from, on samples that nobody was assigned in the round. Attacks are
-derived from the round's honest contributions and are tried, not folded: the state stays one of honest peers.
+tried alone on the state that it started from, clipped as open runs clip it, on samples that nobody was
+assigned in the round. Attacks are derived from the round's honest contributions and are tried, not folded:
+the state stays one of honest peers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import median_low
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +22,10 @@ from barnraise.contract.audit_figures import STEP_SHARE
 from barnraise.contract.shards import Sample
 from barnraise.contract.spec import CodecSpec, Dense, Full, InnerSpec, Lora, Raw, Sparse
 from barnraise.contract.state import TrainState
-from barnraise.fold.aggregators import Contribution
+from barnraise.evaluation.alignment import ALIGNMENT_VALUES, alignments
+from barnraise.evaluation.audit_program import sketch_of, summary
+from barnraise.evaluation.similarity import positions
+from barnraise.fold.aggregators import CLIP, Contribution
 from barnraise.fold.codec import Decoder
 from barnraise.fold.error_feedback import encode_with_feedback
 from barnraise.fold.fold import fold
@@ -36,7 +42,7 @@ ROUNDS = 16
 SECRET = 32
 """Samples that a contribution is tried on."""
 FOUR_BITS = Dense()
-FEW = ("sign flip", "inner product")
+FEW = ("sign flip", "inner product", "noise", "10 x noise")
 """Attacks that are tried with every kind of honest contributions."""
 
 
@@ -83,8 +89,10 @@ class Found:
     peer: int
     round: int
     attack: str
-    differences: tuple[float, ...]
-    """Of the loss of each secret sample, nats a token, after `STEP_SHARE` of the contribution."""
+    change: int
+    """Of the loss by `STEP_SHARE` of the contribution, as in `barnraise.contract.audit_figures`."""
+    error: int
+    alignment: int
 
 
 @dataclass
@@ -130,6 +138,7 @@ def measure(kind: Kind, text: Corpus, start: Path, seed: int, rounds: int = ROUN
     state = initial_state(start, kind.target, seed)
     for peer in (*peers, flipped):
         peer.trainer.load(state)
+    places = positions({name: math.prod(shape) for name, shape in state.layout}, seed, ALIGNMENT_VALUES)
     before: list[Tensors] = []
     for number in range(-kind.warm, rounds):
         updates, late = [], _late(kind, number, seed)
@@ -139,7 +148,7 @@ def measure(kind: Kind, text: Corpus, start: Path, seed: int, rounds: int = ROUN
             blob = encode_with_feedback(kind.codec, update.tensors, peer.residual, state.layout)
             peer.residual = update.tensors
             decoder = Decoder(blob, kind.codec, state.layout)
-            updates.append((decoder, update.tokens))
+            updates.append((decoder, update))
             if kind.ahead:
                 peer.taken_at = peer.trainer.params()
                 peer.train(kind.ahead, kind.epoch)
@@ -151,10 +160,15 @@ def measure(kind: Kind, text: Corpus, start: Path, seed: int, rounds: int = ROUN
                 made["label flip"] = _flipped(flipped, state)
             else:
                 made = {name: made[name] for name in FEW}
-            yield from _audit(auditor, state, honest, made, secret, number)
+            tokens = [each.tokens for _, each in updates]
+            yield from _Audit(auditor, state, places, number).found(honest, tokens, made, secret)
         before = honest
-        in_time = [update for place, update in enumerate(updates) if place not in late]
-        folded = fold(state, [Contribution.unlimited(*update) for update in in_time], settings)
+        in_time = [
+            Contribution.unlimited(decoder, update.tokens)
+            for place, (decoder, update) in enumerate(updates)
+            if place not in late
+        ]
+        folded = fold(state, in_time, settings)
         for place, peer in enumerate(peers):
             peer.used = set()
             _adopt(peer, folded, updates[place][0] if place in late else None)
@@ -235,23 +249,40 @@ def attacks(
     return made
 
 
-def _audit(
-    auditor: Trainer,
-    state: TrainState,
-    honest: Sequence[Tensors],
-    made: dict[str, Tensors],
-    secret: Sequence[Sample],
-    number: int,
-) -> Iterator[Found]:
-    auditor.load(state)
-    base = sample_losses(auditor, secret)
+@dataclass(frozen=True)
+class _Audit:
+    """Of one round."""
 
-    def tried(update: Tensors) -> tuple[float, ...]:
-        params = {name: state.params[name] - np.float32(STEP_SHARE) * array for name, array in update.items()}
-        auditor.load(TrainState(params))
-        return tuple((sample_losses(auditor, secret) - base).tolist())
+    auditor: Trainer
+    state: TrainState
+    places: Mapping[str, npt.NDArray[np.int64]]
+    """Values by which contributions are compared."""
+    number: int
 
-    for place, update in enumerate(honest):
-        yield Found(place, number, "", tried(update))
-    for name, update in made.items():
-        yield Found(0, number, name, tried(update))
+    def found(
+        self,
+        honest: Sequence[Tensors],
+        tokens: Sequence[int],
+        made: Mapping[str, Tensors],
+        secret: Sequence[Sample],
+    ) -> Iterator[Found]:
+        """tokens: of the honest contributions. Attackers claim those of the first."""
+        who = [(place, "") for place in range(len(honest))] + [(0, name) for name in made]
+        updates = [*honest, *made.values()]
+        roots = [math.sqrt(tokens[place]) for place, _ in who]
+        norms = [norm_of(update) / root for update, root in zip(updates, roots, strict=True)]
+        most = CLIP * median_low(norms[: len(honest)])
+        aligned = alignments(
+            [sketch_of(each, self.places) for each in updates], [not name for _, name in who]
+        )
+        self.auditor.load(self.state)
+        before = sample_losses(self.auditor, secret)
+        for (place, name), update, norm, alignment in zip(who, updates, norms, aligned, strict=True):
+            taken = STEP_SHARE * min(1.0, most / norm) if norm else 0.0
+            change, error = summary(self._losses(update, taken, secret) - before)
+            yield Found(place, self.number, name, change, error, alignment)
+
+    def _losses(self, update: Tensors, share: float, secret: Sequence[Sample]) -> np.ndarray:
+        moved = {name: self.state.params[name] - np.float32(share) * array for name, array in update.items()}
+        self.auditor.load(TrainState(moved))
+        return sample_losses(self.auditor, secret)

@@ -39,7 +39,7 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
 
 def job(link: Link) -> AuditJob:
     tried = [
-        Tried(key=commit.owner, blob=commit.blob, path="", audited=True, trusted=True, seen=None)
+        Tried(key=commit.owner, blob=commit.blob, path="", audited=True, trusted=True, seen=None, taken=10**6)
         for commit in link.commits
     ]
     return AuditJob(
@@ -52,7 +52,7 @@ async def measured(job: AuditJob, folder: Path) -> AuditReply | EvaluationFailur
     results = [
         Measured(
             key=each.key, blob=each.blob, finding="tried", change=1000 if each.key == BAD else -1000, error=1,
-            norm=1.0, cosine=1, audited=True,
+            norm=1.0, alignment=1, audited=True,
         )
         for each in job.contributions
     ]  # fmt: skip

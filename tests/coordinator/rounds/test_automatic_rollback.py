@@ -104,7 +104,16 @@ GOOD, BAD = -1000, 4000
 def verdict_on(level: Level, scores: dict[int, int], wealth: float = 1.0) -> Change:
     """A change of ADA's standing by audits. scores: change of the loss by round."""
     figures = tuple(
-        Figures(round=round, blob=parts.HASH_A, change=change, error=1, usual=GOOD, scale=-GOOD)
+        Figures(
+            alignment=1,
+            usual_alignment=1,
+            round=round,
+            blob=parts.HASH_A,
+            change=change,
+            error=1,
+            usual=GOOD,
+            scale=-GOOD,
+        )
         for round, change in scores.items()
     )
     verdict = Verdict(

@@ -20,9 +20,17 @@ ADA = PublicKey(parts.ADA.public)
 HARM, GOOD = 4_000_000, -2_000_000
 
 
-def figures(round: int, change: int = HARM, finding: Finding = "tried") -> Figures:
+def figures(round: int, change: int = HARM, finding: Finding = "tried", alignment: int = 300_000) -> Figures:
     return Figures(
-        round=round, blob=parts.HASH_A, change=change, error=1, usual=GOOD, scale=-GOOD, finding=finding
+        round=round,
+        blob=parts.HASH_A,
+        change=change,
+        error=1,
+        usual=GOOD,
+        scale=-GOOD,
+        finding=finding,
+        alignment=alignment,
+        usual_alignment=300_000,
     )
 
 
@@ -74,10 +82,17 @@ def test_a_ban_ends_the_program_and_says_why(change: Change, why: str) -> None:
     ("found", "words"),
     [
         (
-            OwnStanding("suspended", False, "", (figures(1, GOOD), figures(2), figures(3, finding="copy"))),
-            "this key is suspended, and its contributions weigh nothing: 2 of its last 3 audited"
-            " contributions raised the loss of samples that nobody trained on, or repeated others (round 1:"
-            " -0.0020, usual -0.0020, round 2: +0.0040, usual -0.0020, round 3: a copy of another): check"
+            OwnStanding(
+                "suspended",
+                False,
+                "",
+                (figures(1, GOOD), figures(2), figures(3, finding="copy"), figures(4, 0, alignment=-2000)),
+            ),
+            "this key is suspended, and its contributions weigh nothing: 3 of its last 4 audited"
+            " contributions raised the loss of samples that nobody trained on, pointed elsewhere than those of"
+            " others without lowering it, or repeated others (round 1: -0.0020, usual -0.0020, round 2:"
+            " +0.0040, usual -0.0020, round 3: a copy of another, round 4: +0.0000, usual -0.0020, cosine"
+            " -0.002, usual +0.300): check"
             " this machine's memory, try `--device cpu`, and compare `peer --version` with others. It"
             " recovers by going on: audits that find no harm put it on probation",
         ),
