@@ -18,7 +18,7 @@ from barnraise.contract.standing import Level
 from barnraise.core.ids import PublicKey, Round
 
 TRUSTED_SHARE = 0.1
-"""Of the trusted keys of a round, at least one."""
+"""Of the trusted keys of a round."""
 SAMPLES = 32
 """Secret samples of an audit."""
 FEWEST_SAMPLES = 16
@@ -43,13 +43,16 @@ def secret_random(secret: bytes, purpose: str, round: int) -> random.Random:
 
 
 def audited_keys(
-    levels: Mapping[PublicKey, Level], suspicious: Iterable[PublicKey], draw: random.Random
+    levels: Mapping[PublicKey, Level], suspicious: Iterable[PublicKey], draw: random.Random, least: int
 ) -> frozenset[PublicKey]:
-    """The owners whose contributions to a round are audited. levels: of all of its owners."""
+    """The owners whose contributions to a round are audited.
+
+    levels: of all of its owners. least: trusted keys that are drawn, where there are as many.
+    """
     watched = {*suspicious}
     always = {key for key, level in levels.items() if level != "trusted" or key in watched}
     trusted = sorted(levels.keys() - always)
-    count = min(len(trusted), max(1, round(TRUSTED_SHARE * len(trusted))))
+    count = min(len(trusted), max(least, round(TRUSTED_SHARE * len(trusted))))
     return frozenset(always.union(draw.sample(trusted, count)))
 
 

@@ -1,7 +1,7 @@
 """What audits show of each key. Immutable and pure.
 
 A report's results become figures by a reference: the changes of the loss by recently audited contributions of
-trusted keys that the draw chose, or of all where these are few. Those that are audited because they look
+trusted keys that the draw chose, or of all where there are none. Those that are audited because they look
 suspicious do not count for it: 7 of 16 that turn would be most of what is audited, and harm would be usual.
 The figures of a key add up since its level changed last.
 """
@@ -25,7 +25,7 @@ from barnraise.core.ids import PublicKey
 REFERENCE_ROUNDS = 8
 """Audited rounds whose changes are remembered."""
 FEWEST = 3
-"""Changes that make a reference: by trusted keys, or by all where these are fewer in the last rounds."""
+"""Changes that make a reference."""
 MOST_KEYS = 4096
 """Keys with evidence: those that contributed longest ago are forgotten first."""
 CLAIMS: tuple[Claim, ...] = ("harm", "clean")
@@ -144,6 +144,11 @@ class Ledger:
         return known if known.work >= standing.work else replace(known, work=standing.work)
 
     @property
+    def least_drawn(self) -> int:
+        """Trusted keys to draw in the next round: more where too few changes are known for a reference."""
+        return max(1, FEWEST - sum(len(each.trusted) for each in self.recent))
+
+    @property
     def suspicious(self) -> frozenset[PublicKey]:
         """Keys whose contributions are all to be audited."""
         return frozenset(key for key, evidence in self.by_key.items() if evidence.is_suspicious)
@@ -171,9 +176,7 @@ def _usual_alignment(results: Iterable[AuditResult], standings: Mapping[PublicKe
 def _reference(recent: Sequence[Changes]) -> Reference:
     """Of the newest rounds that have enough changes: what they are falls as training goes on."""
     trusted = _newest(each.trusted for each in reversed(recent))
-    if len(trusted) >= FEWEST:
-        return reference_of(trusted)
-    return reference_of(_newest((*each.trusted, *each.others) for each in reversed(recent)))
+    return reference_of(trusted or _newest(each.others for each in reversed(recent)))
 
 
 def _newest(rounds: Iterable[tuple[int, ...]]) -> list[int]:

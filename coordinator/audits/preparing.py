@@ -82,7 +82,8 @@ def prepare(
     run, round, secret = store.snapshot, closed.link.close.round, file.secret()
     levels = {key: each.level for key, each in standings_of(run, closed.owners).items()}
     history = closed.link.hash  # a round that is void, and closed again, draws others
-    chosen = audited_keys(levels, ledger.suspicious, secret_random(secret, f"keys/{history}", round))
+    draw = secret_random(secret, f"keys/{history}", round)
+    chosen = audited_keys(levels, ledger.suspicious, draw, ledger.least_drawn)
     count = budget.samples_for(len(chosen))
     if count is None:
         return BudgetSaved(len(chosen))

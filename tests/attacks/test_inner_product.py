@@ -11,4 +11,6 @@ def test_it_harms_an_undefended_run() -> None:
 
 
 def test_an_open_run_keeps_its_gain() -> None:
-    assert attacked(INNER_PRODUCT, "audits").share >= 0.9
+    found = attacked(INNER_PRODUCT, "audits")
+    assert found.share >= 0.9
+    assert found.weight == 0

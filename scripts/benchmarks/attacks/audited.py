@@ -56,7 +56,7 @@ class Audited(Caps):
         """Audit a round."""
         standings = {each.key: self.standing(each.key) for each in sent}
         levels = {key: standing.level for key, standing in standings.items()}
-        chosen = audited_keys(levels, self._ledger.suspicious, self._random)
+        chosen = audited_keys(levels, self._ledger.suspicious, self._random, self._ledger.least_drawn)
         report = AuditReport(
             run=self._spec.name, round=self._round, base_state=before.hash(), owner=sent[0].key,
             results=tuple(self._results(before, sent, chosen)), at=0,

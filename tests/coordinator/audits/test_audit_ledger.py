@@ -155,6 +155,17 @@ def test_keys_that_are_watched_do_not_make_their_own_harm_usual() -> None:
     assert {each.key for each in decide(ledger, standings, TRUST)} == {*bad}
 
 
+def test_strangers_are_no_reference_where_any_trusted_key_was_tried() -> None:
+    strangers = {PublicKey(f"{number:064x}"): BAD for number in range(100, 110)}
+    standings = {**TRUSTED, **dict.fromkeys(strangers, Standing("probation"))}
+    assert Ledger().least_drawn == 3
+    first = result(next(iter(TRUSTED)), GOOD)
+    ledger = Ledger().after(report(0, first, *(result(key, BAD) for key in strangers)), standings)
+    assert {ledger.of(key, standings[key]).work for key in strangers} == {0}
+    assert ledger.least_drawn == 2
+    assert played({}, {}, range(3)).least_drawn == 1
+
+
 @pytest.mark.parametrize("finding", ["copy", "replay", "empty"])
 def test_repeated_and_empty_contributions_count_as_harm_also_where_they_are_not_tried(
     finding: Finding,

@@ -39,7 +39,7 @@ def test_all_but_trusted_keys_are_audited_and_a_tenth_of_those() -> None:
     levels.update(dict.fromkeys(keys(2, 200), "suspended"))
     seen = set[PublicKey]()
     for round in range(200):
-        chosen = audited_keys(levels, [keys(1)[0], *keys(1, 900)], secret_random(SECRET, "keys", round))
+        chosen = audited_keys(levels, [keys(1)[0], *keys(1, 900)], secret_random(SECRET, "keys", round), 1)
         assert {*keys(5, 100), *keys(2, 200), keys(1)[0]} <= chosen <= levels.keys()
         assert len(chosen) == 5 + 2 + 1 + 4
         seen |= chosen
@@ -48,13 +48,18 @@ def test_all_but_trusted_keys_are_audited_and_a_tenth_of_those() -> None:
 
 def test_nobody_without_the_secret_knows_who_is_audited() -> None:
     levels: dict[PublicKey, Level] = dict.fromkeys(keys(40), "trusted")
-    drawn = [audited_keys(levels, (), secret_random(secret, "keys", 3)) for secret in (b"a", b"b", b"a")]
+    drawn = [audited_keys(levels, (), secret_random(secret, "keys", 3), 1) for secret in (b"a", b"b", b"a")]
     assert drawn[0] == drawn[2] != drawn[1]
 
 
 def test_a_single_trusted_key_is_audited() -> None:
-    assert audited_keys({ADA.public: "trusted"}, (), secret_random(SECRET, "keys", 0)) == {ADA.public}
-    assert audited_keys({}, (), secret_random(SECRET, "keys", 0)) == frozenset()
+    assert audited_keys({ADA.public: "trusted"}, (), secret_random(SECRET, "keys", 0), 3) == {ADA.public}
+    assert audited_keys({}, (), secret_random(SECRET, "keys", 0), 3) == frozenset()
+
+
+def test_more_trusted_keys_are_drawn_where_no_reference_is_known() -> None:
+    levels: dict[PublicKey, Level] = dict.fromkeys(keys(8), "trusted")
+    assert len(audited_keys(levels, (), secret_random(SECRET, "keys", 0), 3)) == 3
 
 
 def test_secret_samples_are_none_that_was_assigned() -> None:

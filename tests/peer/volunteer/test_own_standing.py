@@ -89,8 +89,8 @@ def test_a_ban_ends_the_program_and_says_why(change: Change, why: str) -> None:
                 (figures(1, GOOD), figures(2), figures(3, finding="copy"), figures(4, 0, alignment=-2000)),
             ),
             "this key is suspended, and its contributions weigh nothing: 3 of its last 4 audited"
-            " contributions raised the loss of samples that nobody trained on, pointed elsewhere than those of"
-            " others without lowering it, or repeated others (round 1: -0.0020, usual -0.0020, round 2:"
+            " contributions raised the loss of samples that nobody trained on, pointed elsewhere than those"
+            " of others without lowering it, or repeated others (round 1: -0.0020, usual -0.0020, round 2:"
             " +0.0040, usual -0.0020, round 3: a copy of another, round 4: +0.0000, usual -0.0020, cosine"
             " -0.002, usual +0.300): check"
             " this machine's memory, try `--device cpu`, and compare `peer --version` with others. It"
