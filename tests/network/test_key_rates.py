@@ -37,6 +37,14 @@ def test_a_key_has_a_burst_and_then_its_rate() -> None:
     assert limits.take(ADA, Access.ADMITTED, 1.0) is Verdict.ALLOWED
 
 
+def test_a_key_that_was_admitted_has_the_rate_of_admitted_keys_from_then_on() -> None:
+    """Every volunteer's first record makes it known. With a stranger's rate it would lose later ones."""
+    limits = rates()
+    assert limits.take(ADA, Access.STRANGER, 0.0) is Verdict.ALLOWED
+    found = [limits.take(ADA, Access.ADMITTED, second / 10) for second in range(1000)]
+    assert counted(found) == (1000, 0, 0)
+
+
 def test_a_key_that_goes_on_floods() -> None:
     limits = rates()
     assert counted([limits.take(ADA, Access.STRANGER, 0.0) for _ in range(15)]) == (5, 4, 6)

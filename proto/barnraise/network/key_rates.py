@@ -38,15 +38,15 @@ class Verdict(Enum):
 
 class _Bucket:
     def __init__(self, rate: Rate, now: float) -> None:
-        self._rate, self._level, self._at = rate, rate.burst, now
+        self.rate, self._level, self._at = rate, rate.burst, now
 
     def take(self, amount: float, now: float) -> Verdict:
         """What is refused counts too, so that only a pause helps."""
         self._fill(now)
-        self._level = max(self._level - amount, -self._rate.burst)
+        self._level = max(self._level - amount, -self.rate.burst)
         if self._level >= 0:
             return Verdict.ALLOWED
-        return Verdict.FLOODS if self._level <= -self._rate.burst else Verdict.REFUSED
+        return Verdict.FLOODS if self._level <= -self.rate.burst else Verdict.REFUSED
 
     def share(self, amount: float, now: float) -> Verdict:
         """What is refused does not count: no pause of one key would help another."""
@@ -57,8 +57,8 @@ class _Bucket:
         return Verdict.ALLOWED
 
     def _fill(self, now: float) -> None:
-        full = self._level + self._rate.per_second * max(0.0, now - self._at)
-        self._at, self._level = now, min(self._rate.burst, full)
+        full = self._level + self.rate.per_second * max(0.0, now - self._at)
+        self._at, self._level = now, min(self.rate.burst, full)
 
 
 class KeyRates:
@@ -83,7 +83,9 @@ class KeyRates:
         return self._shared[access].share(amount, now)
 
     def _bucket(self, key: PublicKey, rate: Rate, now: float) -> _Bucket:
-        bucket = self._buckets.pop(key, None) or _Bucket(rate, now)
+        bucket = self._buckets.pop(key, None)
+        if bucket is None or bucket.rate != rate:  # a key is a stranger until its first record is read
+            bucket = _Bucket(rate, now)
         self._buckets[key] = bucket
         if len(self._buckets) > MAX_BUCKETS:
             del self._buckets[next(iter(self._buckets))]
