@@ -18,8 +18,9 @@ from barnraise.contract.rotation import turns_for
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey, Round
 from barnraise.core.signed import Signed, sign
-from barnraise.network.gossip import GOSSIP_PROTOCOL, Gossip
+from barnraise.network.gossip import GOSSIP_PROTOCOL, TRIES, Gossip
 from barnraise.network.gossip_policy import FAN_OUT
+from barnraise.network.timing import Timing
 from tests.support import parts
 from tests.support.transfers import stream_pair
 
@@ -38,6 +39,8 @@ class FakeSwarm:
     nodes: dict[PublicKey, Gossip] = field(default_factory=dict)
     streams: list[tuple[str, str]] = field(default_factory=list)
     """The sender and the receiver of each stream that was opened."""
+    failures: int = 0
+    """Streams that fail first."""
     unreachable: set[str] = field(default_factory=set)
     """Peers that cannot be reached."""
     _serving: set[asyncio.Task[None]] = field(default_factory=set)
@@ -57,7 +60,8 @@ class FakeSwarm:
         ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
             assert protocol == GOSSIP_PROTOCOL
             self.streams.append((who.public, peer))
-            if peer in self.unreachable or peer not in self.nodes:
+            self.failures -= 1
+            if self.failures >= 0 or peer in self.unreachable or peer not in self.nodes:
                 raise ConnectionError("no way there")
             ours, (reader, writer) = await stream_pair()
             self._serve(self.nodes[peer].serve(who.public, reader, writer))
@@ -74,6 +78,7 @@ class FakeSwarm:
             guard=parts.guard(),
             random=random.Random(who.public),
             elapsed=lambda: Millis(self.now),
+            timing=Timing(gossip_retry=0.0),
         )
         self.nodes[PublicKey(who.public)] = made
         return made
@@ -143,6 +148,30 @@ def test_the_coordinator_receives_a_heartbeat_at_once() -> None:
         await swarm.settle()
         assert await coordinator.peers() == [presence(parts.ADA)]
         assert len(swarm.polls) == 1, "no second poll was needed"
+
+    play(scene)
+
+
+@pytest.mark.parametrize(("failures", "received"), [(TRIES - 1, True), (TRIES, False)])
+def test_a_record_that_the_coordinator_missed_is_sent_again(failures: int, received: bool) -> None:
+    async def scene(swarm: FakeSwarm) -> None:
+        coordinator, ada = swarm.node(parts.AUTHORITY), swarm.node(parts.ADA)
+        swarm.failures = failures
+        assert await ada.publish(presence(parts.ADA))
+        await swarm.settle()
+        assert len(swarm.streams) == TRIES
+        assert [*coordinator._cache.present(parts.NOW)] == [presence(parts.ADA)] * received
+
+    play(scene)
+
+
+def test_a_record_that_a_volunteer_missed_is_sent_once() -> None:
+    async def scene(swarm: FakeSwarm) -> None:
+        await acquainted(swarm, parts.ADA, parts.BEN)
+        swarm.unreachable.add(parts.BEN.public)
+        await swarm.nodes[PublicKey(parts.ADA.public)].publish(commit(parts.ADA))
+        await swarm.settle()
+        assert swarm.streams.count((parts.ADA.public, parts.BEN.public)) == 1
 
     play(scene)
 

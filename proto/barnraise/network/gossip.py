@@ -42,6 +42,8 @@ GOSSIP_PROTOCOL = "barnraise/tell/1"
 """Name of the libp2p protocol: four bytes of length, a record, and one byte back on receipt."""
 HEAD_SECONDS = 60.0
 """A head from longer ago than this says nothing about the coordinator's version: it may be a replay."""
+TRIES = 3
+"""Of sending a record to the coordinator or a closer."""
 MAX_SENDS = 16
 """Records that are being sent at once."""
 
@@ -232,9 +234,19 @@ class Gossip:
         return self._cache.receive(signed, now, is_proved=is_proved(head, signed.signer, position, first))
 
     async def _send_to(self, peer: PublicKey, value: bytes) -> None:
-        """One try: a peer that misses it receives it from another, or finds it in the DHT."""
+        """A volunteer that misses it receives it from another, or finds it in the DHT. The coordinator would
+        miss a commit until that is repeated, with its owner's next heartbeat.
+        """
+        for left in range(TRIES if peer in self._keys.counting else 1)[::-1]:
+            if await self._sent(peer, value) or not left:
+                return
+            await asyncio.sleep(self._timing.gossip_retry)
+
+    async def _sent(self, peer: PublicKey, value: bytes) -> bool:
         async with self._slots:
             try:
                 await send_message(peer, GOSSIP_PROTOCOL, value, self._open_stream, self._timing)
             except (OSError, EOFError, asyncio.TimeoutError) as error:
                 log.debug("could not send to %s: %s %s", short(peer), type(error).__name__, error)
+                return False
+        return True

@@ -55,6 +55,9 @@ class Timing:
 
     gossip_flush: float = 2.0
     """A node that leaves waits this long for records that it is sending: a few round trips."""
+    gossip_retry: float = 0.5
+    """Before a record is sent to the coordinator again that it did not receive, as while it has too many
+    streams: less than a round."""
     min_poll: float = 5.0
     """Shortest interval between two polls of one DHT entry. Polls find only what gossip missed."""
     late_head: float = 12.0
