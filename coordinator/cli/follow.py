@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def closer_key(folder: Path) -> None:
     from barnraise.runtime.files import load_identity, owned_folder
     from coordinator.run_folder import CLOSER_KEY, VOTES
 
-    if not (folder / CLOSER_KEY).exists():
+    if not os.path.lexists(folder / CLOSER_KEY):
         with owned_folder(folder, "follower"):
             open_closer(folder / CLOSER_KEY, folder / VOTES)
     say(load_identity(folder / CLOSER_KEY).public)  # also while `coordinator follow` runs there

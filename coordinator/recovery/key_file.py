@@ -24,7 +24,7 @@ _NEW_KEY = "new-authority.key"
 def run_key(folder: Path) -> Identity | None:
     """The key of the run in `folder`; None where none began. Raises StateError for a broken file."""
     path = folder / AUTHORITY_KEY
-    if not path.exists():
+    if not os.path.lexists(path):  # a link to a disk that is not mounted is no reason to begin another run
         return None
     try:
         return load_identity(path)

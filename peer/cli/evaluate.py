@@ -12,7 +12,7 @@ from barnraise.runtime.console import plain_errors
 from barnraise.runtime.console_streams import outlive_display
 from peer.cli.key import data_dir_option
 from peer.cli.options import announce, base_option, cache_option, max_download_option
-from peer.data_dir import PEER_KEY, own_folder
+from peer.data_dir import own_folder, own_key
 
 
 @click.command()
@@ -41,7 +41,6 @@ def evaluate(
 
     import time
 
-    from barnraise.runtime.files import load_identity
     from barnraise.runtime.plain_console import PlainConsole
     from barnraise.runtime.stop_signals import until_interrupted
     from peer.download.progress import download_display
@@ -52,7 +51,7 @@ def evaluate(
         await (evaluator.once() if once else evaluator.until(until_interrupted()))
 
     outlive_display()
-    identity = load_identity(own_folder(data_dir, wanted.run) / PEER_KEY)
+    identity = own_key(own_folder(data_dir, wanted.run))
     with download_display(PlainConsole(stderr=True), evaluation_message) as display:
         evaluator = Evaluator(
             wanted, identity, cache_dir, base, display, time.monotonic, max_download=max_download

@@ -12,7 +12,7 @@ from barnraise.contract.invite import SCHEME, parse_invite
 from barnraise.core.errors import MachineError, UserError
 from barnraise.core.ids import RUN_PATTERN
 from barnraise.runtime.console import plain_errors, say
-from peer.data_dir import PEER_KEY, own_folder
+from peer.data_dir import own_folder, own_key
 
 data_dir_option = click.option(
     "--data-dir", type=click.Path(path_type=Path), help="Folder of your key. Default: as for `peer join`."
@@ -53,9 +53,7 @@ def show(run: str, data_dir: Path | None) -> None:
     Its maintainer names you by it. RUN is the run's name, also before the run exists, or its invite. Creates
     a key if there is none.
     """
-    from barnraise.runtime.files import load_identity
-
-    say(load_identity(own_folder(data_dir, run_name(run)) / PEER_KEY).public)
+    say(own_key(own_folder(data_dir, run_name(run))).public)
 
 
 @key.command()

@@ -6,6 +6,7 @@ or is of another key, the closer does not start. Backups never hold a record: an
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -105,7 +106,7 @@ class VoteStore:
 
 def open_closer(key: Path, votes: Path) -> tuple[Identity, VoteStore]:
     """A closer's key and its record; both are made where there is no key yet. Raises StateError."""
-    if key.exists():
+    if os.path.lexists(key):
         identity = load_identity(key)
         return identity, VoteStore.open(votes, identity.public, key)
     identity = Identity.generate()

@@ -33,7 +33,7 @@ from filelock import FileLock, Timeout
 
 from barnraise.core.errors import DiskFull, FolderInUse, MachineError, StateError
 from barnraise.core.identity import Identity
-from barnraise.runtime.private_files import check_private, make_private
+from barnraise.runtime.private_files import check_folder, make_private, read_key
 
 F_FULLFSYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
 """macOS: its fsync hands the bytes to the drive, which may still lose them."""
@@ -292,6 +292,7 @@ def owned_folder(folder: Path, what: str) -> Iterator[None]:
     Raises FolderInUse, DiskFull, MachineError.
     """
     with disk_errors(folder):
+        check_folder(folder)
         make_folder(folder)
         make_private(folder)
     lock = FileLock(folder / ".lock")
@@ -314,13 +315,12 @@ def load_identity(path: Path, *, is_copy: bool = False) -> Identity:
     """The key in `path`, generated at the first call.
 
     is_copy: kept elsewhere, as on a stick without owners and modes. Raises StateError for a broken file;
-    MachineError where other users may read or change it, unless it is a copy.
+    MachineError where it cannot be read, or other users may read or change it, unless it is a copy.
     """
-    if path.exists():
-        if not is_copy:
-            check_private(path)
+    seed = read_key(path, is_copy=is_copy)
+    if seed is not None:
         try:
-            return Identity.from_seed(path.read_bytes())
+            return Identity.from_seed(seed)
         except StateError as error:
             raise StateError(f"{path}: {error.problem}", fix=error.fix) from None
     identity = Identity.generate()
