@@ -6,45 +6,45 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from barnraise.core.strict import Strict
+from barnraise.core.strict import Strict, Text
 
 
 class SourceSpec(Strict):
     """One of several sources of training data; instead of `source` in [data]."""
 
-    source: Annotated[str, Field(examples=["hub:owner/name"])]
+    source: Annotated[Text, Field(examples=["hub:owner/name"])]
     """As `data.source`."""
     weight: Annotated[float, Field(gt=0, le=100)] = 1.0
     """How often volunteers train on the source's records in an epoch.
     2 repeats each record; 0.5 takes half of them, chosen by their hash. What is held out is held out once."""
-    config: str | None = Field(default=None, examples=["default"])
+    config: Text | None = Field(default=None, examples=["default"])
     """As `data.config`."""
-    revision: str | None = Field(default=None, examples=["main"])
+    revision: Text | None = Field(default=None, examples=["main"])
     """As `data.revision`."""
-    split: str = "train"
+    split: Text = "train"
     """As `data.split`."""
-    text_field: str | None = Field(default=None, examples=["text"])
+    text_field: Text | None = Field(default=None, examples=["text"])
     """As `data.text_field`."""
 
 
 class DataSpec(Strict):
     """The training data."""
 
-    source: str | None = Field(default=None, examples=["data.jsonl"])
+    source: Text | None = Field(default=None, examples=["data.jsonl"])
     """File, folder, or Hub dataset `hub:owner/name`; required unless there are [[data.sources]].
     Files are JSON (lines, an array or an object with one list), CSV, TSV, Parquet, or text (`.txt`, `.md`);
     all but Parquet may be compressed (`.gz`, `.bz2`, `.xz`, `.zst`). docs/DATA.md lists what was tried."""
-    config: str | None = Field(default=None, examples=["default"])
+    config: Text | None = Field(default=None, examples=["default"])
     """Configuration of a Hub dataset, or of its folder; an error lists those that exist.
     Required where a dataset has several and none is the default."""
-    revision: str | None = Field(default=None, examples=["main"])
+    revision: Text | None = Field(default=None, examples=["main"])
     """Commit, tag or branch of a Hub dataset.
     The coordinator pins it to a commit when the run starts."""
-    split: str = "train"
+    split: Text = "train"
     """Split of a Hub dataset or of a folder; `train+validation` takes both.
     In a folder, names tell the splits apart: `train/`, `test.jsonl`, `validation-00000-of-00002.parquet`.
     Files without such a name belong to `train` if no other does. Other splits are not trained on."""
-    text_field: str | None = Field(default=None, examples=["text"])
+    text_field: Text | None = Field(default=None, examples=["text"])
     """Field that contains the text, or the messages, of a record.
     A dot leads into an object: `data.text`. It wins over every shape that is recognized without it.
     Without it, `text` is the field of plain text, in records that are no chat."""
@@ -53,7 +53,7 @@ class DataSpec(Strict):
     A document is trained on or held out as a whole. `size`: a document ends at the last blank line within 4
     characters per token of `sequence_length`, else at a line's end or a space. `blank-lines`: at every blank
     line. `file`: a file is one document, at most 64 MiB."""
-    chat_template: str | None = Field(default=None, examples=["chat_template.jinja"])
+    chat_template: Text | None = Field(default=None, examples=["chat_template.jinja"])
     """Chat template: a file, or the name of a built-in template.
     Without it, the template of the base model's tokenizer is used."""
     bad_rows: Literal["refuse", "skip"] = "refuse"
@@ -72,7 +72,7 @@ class DataSpec(Strict):
     held_out: Annotated[float, Field(ge=0, le=0.5)] = 0.05
     """Share of the records that volunteers do not train on.
     The hash of a record decides. Checkpoints are evaluated on these records; 0 disables evaluation."""
-    licence: str = "unknown"
+    licence: Text = "unknown"
     """Licence of the text, such as `cc-by-4.0`.
     It appears on the model card. Where it allows redistribution, the coordinator serves the data too."""
 

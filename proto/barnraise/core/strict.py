@@ -16,6 +16,11 @@ from barnraise.core.suggestions import Synonyms, setting_path, suggest
 Hex64 = Annotated[str, Field(pattern=HASH_PATTERN)]
 """A field with 64 lower-case hex digits: a SHA-256, or a public key."""
 
+MAX_TEXT = 4096
+"""Characters of a text in a spec: as many as the longest path has."""
+Text = Annotated[str, Field(max_length=MAX_TEXT)]
+"""A path, a name or a licence. Other programs' logs and pages have it."""
+
 
 class Strict(BaseModel):
     """Base of every model that is read from a file or from the wire."""
