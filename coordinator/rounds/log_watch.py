@@ -84,10 +84,10 @@ class LogWatch:
         """
         own, present = await self._own_name(), [*members.presences.values()]
         self._proofs.look(present)
-        for presence in self.random.sample(present, len(present)):
-            if presence.log == own and own is not None:
-                self.confirmed = True
-            elif presence.log is not None and self._may_ask(presence.owner, presence.log):
+        self.confirmed |= own is not None and any(presence.log == own for presence in present)
+        others = [presence for presence in present if presence.log not in (own, None)]
+        for presence in self.random.sample(others, len(others)):
+            if presence.log is not None and self._may_ask(presence.owner, presence.log):
                 self._known.add(BlobHash(presence.log))
                 self._asking.add(asyncio.create_task(self._contained(presence)))
         for task in [task for task in self._asking if task.done()]:

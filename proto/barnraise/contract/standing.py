@@ -58,6 +58,9 @@ class Standing:
         return self.level == "banned"
 
 
+_NEW, _TRUSTED = Standing("probation"), Standing("trusted")
+"""Of keys that the log does not name: a coordinator asks for thousands of them, several times a second."""
+
 SavedStandings = dict[Hex64, tuple[Level, Work]]
 """As JSON."""
 
@@ -169,8 +172,7 @@ def read_standings(payload: bytes, name: str | None) -> Standings:
 
 def first_standing(key: PublicKey, trust: TrustSpec) -> Standing:
     """The standing of a key that the log does not name."""
-    on_probation = trust.mode == "open" and key not in trust.vouched
-    return Standing("probation" if on_probation else "trusted")
+    return _NEW if trust.mode == "open" and key not in trust.vouched else _TRUSTED
 
 
 def _malformed(why: str) -> MalformedRecord:

@@ -49,8 +49,8 @@ class ProofSearch:
 
     def look(self, present: Iterable[Presence]) -> None:
         """Begin to fetch what is new, at random: volunteers that do not answer do not exclude others."""
-        everyone = [*present]
-        for presence in self.random.sample(everyone, len(everyone)):
+        naming = [presence for presence in present if presence.proof is not None]
+        for presence in self.random.sample(naming, len(naming)):
             name, owner = presence.proof, presence.owner
             if name is None or name in self._known or owner in self._refused or len(self._asking) >= AT_ONCE:
                 continue
