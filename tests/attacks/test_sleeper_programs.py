@@ -94,7 +94,7 @@ def test_the_run_goes_back_once_and_then_halts_until_its_maintainer_decides(tmp_
             peer.wait_for(rf"^round {following + 1}: ")
         check_agreement(coordinator, ada, ben, fay)
         assert ada.states()[ended + 1] == ada.states()[to]
-        assert command.level("eve") == "banned"
+        command.await_level("eve", "banned")
         shown = command("verdicts")
         assert "is suspended since" in shown
         assert f"is banned since round {ended}" in shown
@@ -104,7 +104,7 @@ def test_the_run_goes_back_once_and_then_halts_until_its_maintainer_decides(tmp_
         for peer in (ada, ben):
             peer.wait_for(r"the run is halted: audits banned keys soon after a rollback")
         assert fay.wait() == 6, fay.output
-        assert command.level("fay") == "banned"
+        command.await_level("fay", "banned")
         coordinator.kill()
         coordinator = run.launch(port, p2p_port, module=COORDINATOR)
         coordinator.wait_for(r"the run is halted")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 
-from coordinator.run_folder import PEERS
-from tests.support.programs import Stage
+from tests.support.programs import DEADLINE, Stage
 
 
 class Commands:
@@ -19,8 +19,12 @@ class Commands:
         assert program.wait() == 0, program.output
         return program.output
 
-    def level(self, name: str) -> str:
-        """The standing of a volunteer."""
-        self("peers")
-        rows = json.loads((self._folder / PEERS).read_text())["peers"]
+    def await_level(self, name: str, level: str) -> None:
+        """Until `coordinator peers` shows a volunteer's standing: its list is some seconds old."""
+        until = time.monotonic() + DEADLINE
+        while (found := self._level(name)) != level:
+            assert time.monotonic() < until, f"{name} is {found}, not {level}"
+
+    def _level(self, name: str) -> str:
+        rows = json.loads(self("peers", "--json"))["peers"]
         return str(next(row["level"] for row in rows if row["name"] == name))
