@@ -216,7 +216,10 @@ def wait_message(reason: reasons.WaitReason) -> str:
     """Why a round stays open."""
     match reason:
         case reasons.RunHalted():
-            return "the run is halted: audits banned keys soon after a rollback, and the losses rose again"
+            return (
+                "the run is halted: audits banned keys soon after a rollback, and the losses rose again. Its"
+                " maintainer decides: `coordinator rollback --to ROUND` or `coordinator continue`"
+            )
         case reasons.NoVolunteers():
             return "no volunteer is connected: share the invite"
         case reasons.SittingOut(idle, left):
