@@ -56,6 +56,13 @@ def check(store: RunStore, entry: Any, now: int = NOW) -> None:
     check_candidate(entry, store.snapshot, None, Millis(now), store.blob_sizes)
 
 
+def test_no_close_gets_a_vote_while_the_run_is_halted(store: RunStore) -> None:
+    halting = standing_change_of(store.snapshot, [], [], NOW, halted=True)
+    store.amend(halting, NOW)
+    with pytest.raises(StateError, match="halted"):
+        check(store, store.candidate("all contributed", NOW))
+
+
 def test_what_this_closer_would_propose_is_sound(store: RunStore) -> None:
     check(store, store.candidate("all contributed", NOW))
 
