@@ -126,7 +126,7 @@ class Position:
                 void, standings = self.void_after(to), changed(self.standings, changes)
                 return replace(here._next_round(), standings=standings, void=void, halted=False)
             case Resume():
-                return replace(here, epoch=entry.epoch, closers=(), next_closers=None, halted=False)
+                return replace(here, epoch=entry.epoch, closers=(), next_closers=None)
             case _:
                 assert_never(entry)
 

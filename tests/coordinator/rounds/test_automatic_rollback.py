@@ -38,7 +38,7 @@ from coordinator.rounds.automatic_rollback import (
     first_harm,
     losses_rose,
 )
-from coordinator.store.next_entry import standing_change_of
+from coordinator.store.next_entry import resume_of, standing_change_of
 from coordinator.store.rolling_back import rollback_to
 from coordinator.store.run_state import Score
 from coordinator.store.run_store import RunStore
@@ -208,5 +208,7 @@ def test_a_rollback_ends_a_halt(store: RunStore) -> None:
     revoking = standing_change_of(store.snapshot, [], ["1f" * 8], parts.NOW)
     store.amend(revoking, parts.NOW)
     assert store.snapshot.position.halted, "another change of standings does not"
+    store.amend(resume_of(store.snapshot, parts.NOW, 0, parts.AUTHORITY.public), parts.NOW)
+    assert store.snapshot.position.halted, "nor does a recovery"
     store.amend(rollback_to(2, (), "", store.snapshot, store.blobs.get, parts.NOW), parts.NOW)
     assert not store.snapshot.position.halted
