@@ -1,7 +1,7 @@
 """Which contributions of a round are audited, on which samples, and at what cost: pure.
 
-All contributions of keys on probation, of suspended keys and of suspicious ones are audited, and a share of
-those of trusted keys, which a secret of the coordinator draws.
+All contributions of keys on probation, of suspended keys and of suspicious ones are audited, those that the
+fold clips, and a share of those of trusted keys, which a secret of the coordinator draws.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import islice
 from types import MappingProxyType
 
-from barnraise.contract.audit_figures import Figures, Reference, reference_of, usual_alignment_of
+from barnraise.contract.audit_figures import MILLION, Figures, Reference, reference_of, usual_alignment_of
 from barnraise.contract.audit_report import AuditReport, AuditResult
 from barnraise.contract.audit_task import Disagreement
 from barnraise.contract.evidence import TOLERANCE, UNIT, Account, Claim, account_of
@@ -50,7 +50,7 @@ class Evidence:
     """What the earlier ones add up to."""
     audited: int = 0
     opposed: bool = False
-    """Whether its newest contribution pointed elsewhere than those of trusted keys."""
+    """Whether its newest contribution pointed elsewhere than those of trusted keys, or was clipped."""
     auditors: frozenset[PublicKey] = frozenset()
     """Who else than the coordinator tried its contributions."""
 
@@ -117,7 +117,8 @@ class Ledger:
         by_key = dict(self.by_key)
         for result in report.results:
             key, found = PublicKey(result.key), figures.of(result)
-            evidence = replace(self.of(key, standings[key]), opposed=found.distance > TOLERANCE)
+            opposed = found.distance > TOLERANCE or result.taken < MILLION
+            evidence = replace(self.of(key, standings[key]), opposed=opposed)
             if result.audited or result.finding != "tried":
                 evidence = evidence.after(found, report.auditor)
             by_key.pop(key, None)
@@ -163,7 +164,8 @@ def _changes(
         key = PublicKey(result.key)
         level = standings[key].level
         if result.audited and result.finding == "tried" and level in ("trusted", "probation"):
-            found[level == "trusted" and key not in watched].append(result.change)
+            was_drawn = key not in watched and result.taken == MILLION
+            found[level == "trusted" and was_drawn].append(result.change)
     return Changes(tuple(found[True]), tuple(found[False]))
 
 

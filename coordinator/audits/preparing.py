@@ -11,6 +11,7 @@ from random import Random
 from safetensors.numpy import save_file
 
 from barnraise.contract.archive import HELD_OUT_INDEX
+from barnraise.contract.audit_figures import MILLION
 from barnraise.contract.audit_report import MAX_RESULTS
 from barnraise.contract.records import blob_name
 from barnraise.contract.shards import DataIndex
@@ -83,14 +84,15 @@ def prepare(
     levels = {key: each.level for key, each in standings_of(run, closed.owners).items()}
     history = closed.link.hash  # a round that is void, and closed again, draws others
     draw = secret_random(secret, f"keys/{history}", round)
-    chosen = audited_keys(levels, ledger.suspicious, draw, ledger.least_drawn)
-    count = budget.samples_for(len(chosen))
-    if count is None:
-        return BudgetSaved(len(chosen))
     try:
+        taken = _taken(closed, run, store.blobs)
+        clipped = {owner for owner, share in zip(closed.owners, taken, strict=True) if share < MILLION}
+        chosen = audited_keys(levels, ledger.suspicious | clipped, draw, ledger.least_drawn)
+        count = budget.samples_for(len(chosen))
+        if count is None:
+            return BudgetSaved(len(chosen))
         index = DataIndex.from_bytes(store.blobs.get(store.charter.data_index_hash))
         samples = _samples(closed, store, index, count, secret)
-        taken = _taken(closed, run, store.blobs)
     except (FileDamaged, FileNotFoundError, MalformedBlob):
         return FilesMissing()
     if not samples:

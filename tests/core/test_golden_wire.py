@@ -98,6 +98,7 @@ def one_of_each() -> dict[str, Signed[Any]]:
         error=1,
         norm=1.5,
         alignment=500_000,
+        taken=9,
     )
     report = AuditReport(
         run=RUN, round=2, base_state=HASH_B, owner=AUTHORITY.public, results=(result,), at=NOW

@@ -152,6 +152,7 @@ class AuditedRun:
             Measured(
                 key=each.key, blob=each.blob, finding="tried", change=self._change(each.key) * each.audited,
                 error=ERROR * each.audited, norm=1.0, alignment=1, audited=each.audited,
+                taken=10**6,
             )
             for each in job.contributions
         ]  # fmt: skip

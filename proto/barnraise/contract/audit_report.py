@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from barnraise.contract.audit_figures import Cosine, Finding, Nano, Size
+from barnraise.contract.audit_figures import Cosine, Finding, Millionths, Nano, Size
 from barnraise.contract.field_types import RoundNumber, Run, Time
 from barnraise.core.signed import Extensible
 from barnraise.core.strict import Hex64, Strict
@@ -32,6 +32,8 @@ class AuditResult(Strict):
     """Of its values."""
     alignment: Cosine
     """As in `Figures`; 0 where no other contribution is by a trusted key."""
+    taken: Millionths
+    """Share of it that the fold takes."""
 
 
 class AuditReport(Extensible):

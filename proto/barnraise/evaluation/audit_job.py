@@ -73,6 +73,7 @@ class Measured(Strict):
     error: int
     norm: float
     alignment: int
+    taken: int
     audited: bool
 
 

@@ -74,6 +74,7 @@ def audit(job: AuditJob) -> AuditReply:
             error=tried.get(place, (0, 0))[1],
             norm=directions.norms[place],
             alignment=directions.alignments[place],
+            taken=each.taken,
             audited=each.audited,
         )
         for place, each in enumerate(job.contributions)

@@ -56,10 +56,13 @@ class Audited(Caps):
         """Audit a round."""
         standings = {each.key: self.standing(each.key) for each in sent}
         levels = {key: standing.level for key, standing in standings.items()}
-        chosen = audited_keys(levels, self._ledger.suspicious, self._random, self._ledger.least_drawn)
+        taken = self._taken(sent)
+        clipped = {each.key for each, share in zip(sent, taken, strict=True) if share < MILLION}
+        watched = self._ledger.suspicious | clipped
+        chosen = audited_keys(levels, watched, self._random, self._ledger.least_drawn)
         report = AuditReport(
             run=self._spec.name, round=self._round, base_state=before.hash(), owner=sent[0].key,
-            results=tuple(self._results(before, sent, chosen)), at=0,
+            results=tuple(self._results(before, sent, taken, chosen)), at=0,
         )  # fmt: skip
         self._ledger = self._ledger.after(report, standings)
         self._round += 1
@@ -71,9 +74,9 @@ class Audited(Caps):
         return after
 
     def _results(
-        self, state: TrainState, sent: Sequence[Sent], chosen: frozenset[PublicKey]
+        self, state: TrainState, sent: Sequence[Sent], taken: Sequence[int], chosen: frozenset[PublicKey]
     ) -> Iterator[AuditResult]:
-        job = self._job(sent, chosen)
+        job = self._job(sent, taken, chosen)
         directions = Directions(job, state.layout)
         found = directions.findings()
         samples = self._random.sample(list(self._secret), min(SAMPLES, len(self._secret)))
@@ -81,11 +84,12 @@ class Audited(Caps):
         usual = self._auditor.losses(samples)
         for place, each in enumerate(sent):
             norm = directions.norms[place]
-            step = step_size(self._spec, norm, state.layout, job.contributions[place].taken / MILLION)
+            step = step_size(self._spec, norm, state.layout, taken[place] / MILLION)
             change, error = self._tried(state, each, step, samples, usual) if each.key in chosen else (0, 0)
             yield AuditResult(
                 key=each.key, blob=blob_hash(each.blob), finding=found[place], audited=each.key in chosen,
                 change=change, error=error, norm=norm, alignment=directions.alignments[place],
+                taken=taken[place],
             )  # fmt: skip
 
     def _tried(
@@ -101,10 +105,10 @@ class Audited(Caps):
         alike = [Contribution(each.decoder, 1, w.tokens or each.tokens, w.trusted) for each, w in weighed]
         return taken_of(self._spec.aggregate, alike)
 
-    def _job(self, sent: Sequence[Sent], chosen: frozenset[PublicKey]) -> AuditJob:
+    def _job(self, sent: Sequence[Sent], taken: Sequence[int], chosen: frozenset[PublicKey]) -> AuditJob:
         """Of the round: its contributions as files, as they arrive."""
         folder = self._folder
-        tried, taken = [], self._taken(sent)
+        tried = []
         for place, each in enumerate(sent):
             path = folder / f"{place}.blob"
             path.write_bytes(each.blob)

@@ -31,7 +31,7 @@ BAD_KEY = ADA.public
 def result(key: PublicKey, change: int, **other: object) -> AuditResult:
     fields = {
         "key": key, "blob": HASH_A, "finding": "tried", "audited": True, "change": change, "error": 10,
-        "norm": 1.0, "alignment": 500_000,
+        "norm": 1.0, "alignment": 500_000, "taken": 10**6,
     }  # fmt: skip
     return AuditResult.model_validate(fields | other)
 
@@ -186,6 +186,18 @@ def test_a_contribution_that_points_away_from_the_others_is_watched() -> None:
     assert ledger.suspicious == {BEN.public}
     again = ledger.after(report(1, *honest, result(BEN.public, 0, audited=False)), standing)
     assert again.suspicious == frozenset()
+
+
+def test_what_is_clipped_is_watched_and_no_reference() -> None:
+    """Trusted keys that turn are audited at once, together: their harm is not what is usual."""
+    bad = [PublicKey(f"{number:064x}") for number in range(100, 107)]
+    standings = {**TRUSTED, **dict.fromkeys(bad, Standing("trusted"))}
+    ledger = played({}, {}, range(3))
+    honest = [result(key, GOOD, audited=key == min(TRUSTED)) for key in TRUSTED]
+    turned = [result(key, BAD, taken=2000) for key in bad]
+    ledger = ledger.after(report(3, *honest, *turned), standings)
+    assert {ledger.of(key, standings[key]).figures[-1].usual for key in bad} == {GOOD}
+    assert ledger.suspicious == {*bad}
 
 
 def test_a_round_counts_once() -> None:

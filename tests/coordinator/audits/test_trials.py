@@ -23,7 +23,15 @@ def shared(alignments: list[int], changes: list[int]) -> frozenset[str]:
     )  # fmt: skip
     measured = tuple(
         Measured(
-            key=key, blob=key, finding="tried", change=0, error=0, norm=1.0, alignment=aligned, audited=False
+            key=key,
+            blob=key,
+            finding="tried",
+            change=0,
+            error=0,
+            norm=1.0,
+            alignment=aligned,
+            audited=False,
+            taken=10**6,
         )
         for key, aligned in zip(KEYS, alignments, strict=True)
     )

@@ -81,7 +81,7 @@ def test_what_an_audit_found() -> None:
     def result(**other: object) -> AuditResult:
         fields = {
             "key": ADA.public, "blob": HASH_A, "finding": "tried", "audited": True, "change": -5, "error": 1,
-            "norm": 1.0, "alignment": 0,
+            "norm": 1.0, "alignment": 0, "taken": 10**6,
         }  # fmt: skip
         return AuditResult.model_validate(fields | other)
 
