@@ -5,8 +5,10 @@ What they fill has a bound for all keys together, and the records of trusted key
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import cache, lru_cache
+from random import Random
 from typing import Any
 
 import pytest
@@ -24,6 +26,7 @@ from barnraise.core.ids import PublicKey, Round
 from barnraise.core.signed import Signed, sign
 from barnraise.network import dht_storage, gossip_policy
 from barnraise.network.dht_storage import MAX_PER_ENTRY, BoundedStorage
+from barnraise.network.gossip import MAX_QUEUED, Gossip
 from barnraise.network.gossip_policy import MAX_COMMITS, Novelty, RecordCache
 from barnraise.network.key_access import Access, KeyAccess, nobody
 from barnraise.network.peer_guard import PeerGuard
@@ -44,7 +47,7 @@ class Node:
     """What a node keeps of records, without its network."""
 
     def __init__(self, vouched: tuple[str, ...] = (TRUSTED.public,)) -> None:
-        keys = KeysInForce(
+        keys = self.keys = KeysInForce(
             parts.AUTHORITY.public, parts.keys().position, TrustSpec(mode="open", vouched=vouched)
         )
         access = KeyAccess(keys)
@@ -153,6 +156,35 @@ def test_commits_to_rounds_around_the_open_one_leave_it_its_places(monkeypatch: 
     assert {round: len(each) for round, each in node.cache._commits.items()} == dict.fromkeys(ROUNDS, 64)
     assert node.receive(commit(KEYS[-1])) is Novelty.STALE
     assert node.receive(commit(TRUSTED)) is Novelty.NEW
+
+
+@pytest.mark.parametrize("is_trusted", [True, False])
+def test_what_waits_to_be_forwarded_has_a_bound_and_trusted_keys_have_places(is_trusted: bool) -> None:
+    """Each new commit is forwarded to seven others, which may be slow to take it."""
+
+    async def never(*_: object) -> Any:
+        await asyncio.Event().wait()
+
+    async def play() -> int:
+        node = Node((TRUSTED.public,) if is_trusted else ())
+        gossip = Gossip(
+            parts.BEN, parts.RUN, node.keys, lambda: parts.NOW, store=never, look_up=never, open_stream=never,
+            guard=node.validator.guard, random=Random(1), cache=node.cache,
+        )  # fmt: skip
+        for key in KEYS[:20]:
+            gossip._receive(heartbeat(key))
+        for key in KEYS:
+            gossip._receive(commit(key))
+        flood = len(gossip._sending)
+        assert flood == MAX_QUEUED // 2
+        gossip._receive(commit(TRUSTED))
+        forwarded = len(gossip._sending) - flood
+        for task in gossip._sending:
+            task.cancel()
+        await asyncio.gather(*gossip._sending, return_exceptions=True)
+        return forwarded
+
+    assert bool(asyncio.run(play())) is is_trusted
 
 
 def test_newcomers_do_not_crowd_out_who_is_present() -> None:

@@ -28,6 +28,7 @@ from barnraise.network.gossip_policy import (
     RecordCache,
     forward_targets,
 )
+from barnraise.network.key_access import Access
 from barnraise.network.message_streams import acknowledge, read_message, send_message
 from barnraise.network.peer_guard import PeerGuard
 from barnraise.network.stream_limits import StreamLimits, message_rates
@@ -46,6 +47,9 @@ TRIES = 3
 """Of sending a record to the coordinator or a closer."""
 MAX_SENDS = 16
 """Records that are being sent at once."""
+MAX_QUEUED = 1024
+"""Records that wait for that too. Half of these places are left to records of trusted keys, the run's and our
+own. Who misses one finds it in the DHT."""
 
 Store = Callable[[Signed[Record]], Awaitable[bool]]
 """Stores a record in the DHT; False when no node took it."""
@@ -217,10 +221,14 @@ class Gossip:
             signer=signed.signer,
             contributing=self._cache.contributing,
         )
-        for peer in targets:
+        places = MAX_QUEUED if self._comes_first(signed.signer) else MAX_QUEUED // 2
+        for peer in targets[: max(0, places - len(self._sending))]:
             task = asyncio.create_task(self._send_to(peer, tagged(signed)))
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
+
+    def _comes_first(self, signer: PublicKey) -> bool:
+        return signer == self._identity.public or self._guard.access(signer) >= Access.TRUSTED
 
     def _keep(self, signed: Signed[Record]) -> Novelty:
         if not isinstance(signed.value, Head):
