@@ -242,7 +242,7 @@ async def ask_first(invite: Invite, timing: Timing = TIMING) -> RunStatus:
 
 
 async def ask_status(address: str, timing: Timing = TIMING) -> RunStatus:
-    """The status of the run at `host:port`, with whatever key. Raises UserError, Unreachable, TrustError."""
+    """The status of the run at `host:port` with any key. Raises UserError, Unreachable, TrustError."""
     try:
         endpoint = parse_endpoint(address)
     except ValueError as error:

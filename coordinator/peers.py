@@ -43,7 +43,7 @@ def render(found: PeersFile, now: Millis) -> str:
 
 
 def shown_digits(keys: list[str]) -> int:
-    """So many that no two keys look alike."""
+    """Digits with which no two keys look alike."""
     digits = SHORTEST
     while digits < 64 and len({key[:digits] for key in keys}) < len(keys):
         digits += 1

@@ -73,7 +73,7 @@ class Budget:
         return replace(self, saved=min(self.saved + one, most))
 
     def samples_for(self, audited: int) -> int | None:
-        """Secret samples of an audit of so many contributions; None where the budget has to be saved."""
+        """Secret samples of an audit of `audited` contributions; None where the budget has to be saved."""
         each = int((self.saved - self.fixed) // (audited + 1))
         return min(SAMPLES, each) if each >= FEWEST_SAMPLES else None
 

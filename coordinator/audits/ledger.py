@@ -84,7 +84,7 @@ class Evidence:
 
     @property
     def is_suspicious(self) -> bool:
-        """Whether all of the key's contributions are to be audited, whatever its level."""
+        """Whether all of the key's contributions are to be audited, on any level."""
         return self.opposed or self.account("harm").recent > TOLERANCE / UNIT
 
 

@@ -146,7 +146,7 @@ def _held_out(objection: NotEvaluated | LittleHeldOut) -> str:
                 if limited
                 else f"Raise data.held_out, or add records, until it is {enough:,} or more."
             )
-            return f"{tokens:,} held-out tokens are too few to tell checkpoints apart. {remedy}"
+            return f"{tokens:,} held-out tokens are too few to distinguish checkpoints. {remedy}"
         case _:
             assert_never(objection)
 

@@ -89,7 +89,7 @@ class NotEvaluated(Reason):
 
 @dataclass(frozen=True)
 class LittleHeldOut(Reason):
-    """The held-out part is too small to tell checkpoints apart."""
+    """The held-out part is too small to distinguish checkpoints."""
 
     tokens: int
     """Held-out tokens of an evaluation."""

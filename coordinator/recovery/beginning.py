@@ -1,6 +1,6 @@
 """Whether a start of `coordinator serve` begins a run, continues one, or recovers one. Pure.
 
-A key that has signed a log never begins another one by itself: volunteers could not tell the two apart.
+A key that has signed a log never begins another one by itself: volunteers could not distinguish the two.
 """
 
 from __future__ import annotations

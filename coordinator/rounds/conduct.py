@@ -28,7 +28,7 @@ from coordinator.reasons.rounds import AllowanceSpent, MissedRounds, NotAwaited
 SHARE = 0.1
 """Of the run's time, in which rounds may wait in vain."""
 MOST_OWED = 64
-"""Contributions that a volunteer owes at most, and so many at once for which its misses are forgotten."""
+"""Contributions that a volunteer owes at most; for as many at once its misses are forgotten."""
 FIRST_RETRY, LONGEST_RETRY = 8, 256
 """Rounds after which a close waits again for a volunteer that owes contributions; it doubles. A slow machine
 cannot contribute where nobody waits for it."""

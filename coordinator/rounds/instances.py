@@ -2,7 +2,7 @@
 
 A folder that was copied, or a virtual machine that was cloned, has a second program with the same key. The
 two would overwrite each other's heartbeats and contributions. An instance number in claims and heartbeats
-(`barnraise.runtime.instance`) tells them apart; the one that was there first keeps the key:
+(`barnraise.runtime.instance`) distinguishes them; the one that was there first keeps the key:
 
 | holder of the key                       | claim or heartbeat of another instance |
 |-----------------------------------------|----------------------------------------|

@@ -94,5 +94,5 @@ def is_trusted(key: PublicKey, run: RunState) -> bool:
 
 
 def places_on_probation(trust: TrustSpec, contributions: int) -> int:
-    """Of a round that has so many at most: one at least, so that somebody can leave probation."""
+    """Of a round that has this number at most: one at least, so that somebody can leave probation."""
     return max(1, int(trust.probation_share * contributions))

@@ -152,7 +152,7 @@ def _write_files(folder: Path, own: Path, charter: Charter, base: Path, state: T
     """own: the coordinator's folder of the run."""
     target = charter.spec.train.target
     adapter = isinstance(target, Lora)
-    # state[r] is fp32, whatever the base's weights are.
+    # state[r] is fp32, also where the base's weights are not.
     write_descriptions([own, base], folder, with_config=not adapter, dtype="float32")
     write_tensors(folder, state, adapter=adapter)
     if isinstance(target, Lora):

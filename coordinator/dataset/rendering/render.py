@@ -227,7 +227,7 @@ def _trained_spans(chat: Chat, marked: MarkedText) -> list[Span]:
     if None in wanted or not wanted:
         raise Unusable(
             "the chat template writes an answer differently once other turns follow, "
-            "so the answer cannot be told apart from the question",
+            "so the answer cannot be distinguished from the question",
             fix="Choose a template with `{% generation %}` marks by `chat_template` under [data] in "
             "run.toml, or split the record into chats of one answer each.",
         )

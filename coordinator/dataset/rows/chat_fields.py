@@ -29,7 +29,7 @@ SYSTEMS = ("system", "system_prompt", "system_message", "systemInstruction", "sy
 TOOLS = ("tools", "functions")
 _SYSTEM_ROLES = ("system", "developer")
 COMPANIONS = frozenset({*SYSTEMS, *TOOLS})
-"""Fields that are read beside the messages of every chat."""
+"""Fields that are read in addition to the messages of every chat."""
 CALLS = "answers"
 """Field of what answers a question: calls, in data sets of function calls, or texts, as in SQuAD."""
 LABELS = ("label", "kto_tag")
@@ -39,7 +39,7 @@ _BAD = frozenset({"false", "0", "0.0", "no", "bad", "undesirable", "rejected"})
 CONTEXTS = ("input", "context")
 """Fields that belong to a question: what it is about."""
 PAIR_COMPANIONS = COMPANIONS | {*CONTEXTS, *REASONING, "history"}
-"""Fields that are read beside a question and its answer."""
+"""Fields that are read in addition to a question and its answer."""
 _CONTEXT_FIRST = frozenset({"question", "query", "problem"})
 """Questions that follow their context; instructions precede it, as Alpaca has it."""
 _FIX_HISTORY = "Write pairs of question and answer."

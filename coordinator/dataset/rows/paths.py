@@ -49,7 +49,7 @@ def path_of(row: Mapping[str, Any], name: str) -> list[str]:
     return [name] if name in row else name.split(".")
 
 
-def beside(row: Mapping[str, Any], path: Sequence[str]) -> Iterator[str]:
+def siblings(row: Mapping[str, Any], path: Sequence[str]) -> Iterator[str]:
     """The filled fields next to each part of a path."""
     inside: Any = row
     for depth, part in enumerate(path):

@@ -1,6 +1,6 @@
 """Recognizes the record that a row holds, among the shapes that people bring. Pure.
 
-Shapes, tried in this order; docs/DATA.md lists the fields that are read beside them:
+Shapes, tried in this order; docs/DATA.md lists the fields that are read in addition:
 
     the field that `text_field` names: text, messages, or an object of one of the shapes below
     {"chosen": …, "rejected": …}                     a preference: the chosen answer is trained on
@@ -38,7 +38,7 @@ from coordinator.dataset.rows.field_values import (
     shown,
     string,
 )
-from coordinator.dataset.rows.paths import ABSENT, beside, filled_names, lookup, obstacle, path_of, unfolded
+from coordinator.dataset.rows.paths import ABSENT, filled_names, lookup, obstacle, path_of, siblings, unfolded
 from coordinator.dataset.rows.row import Unusable
 from coordinator.dataset.rows.turns import REASONING, conversation, is_turns
 
@@ -153,15 +153,17 @@ class Recognizer:
         path = path_of(row, name)
         if isinstance(found, Mapping):
             inner = Recognizer(None).recognize(found, where)
-            return Recognized(inner.record, f"`{name}`: {inner.shape}", [*beside(row, path), *inner.ignored])
+            return Recognized(
+                inner.record, f"`{name}`: {inner.shape}", [*siblings(row, path), *inner.ignored]
+            )
         if not _may_be_messages(found):
-            return Recognized(_text(found, name, where), f"`{name}`", list(beside(row, path)))
+            return Recognized(_text(found, name, where), f"`{name}`", list(siblings(row, path)))
         parent: Any = row
         for part in path[:-1]:
             parent = parent[part]
         plan = _container_plan(path[-1], filled_names(parent))
         outer = "".join(f"{part}." for part in path[:-1])
-        ignored = [*beside(row, path[:-1]), *(outer + unused for unused in plan.unused)]
+        ignored = [*siblings(row, path[:-1]), *(outer + unused for unused in plan.unused)]
         return Recognized(_read(plan, parent, where, ignored), f"`{name}`", ignored)
 
 

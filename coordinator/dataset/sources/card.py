@@ -22,7 +22,7 @@ class CardConfig:
     folder: str
     """Folder of its files, with a slash at the end; empty for the whole dataset."""
     patterns: tuple[tuple[str, str], ...]
-    """(split, pattern of paths); empty where the names of the files tell the splits apart."""
+    """(split, pattern of paths); empty where the names of the files distinguish the splits."""
 
 
 def is_card(fields: Mapping[str, Any]) -> bool:

@@ -22,7 +22,7 @@ _BUFFER = 1 << 18
 
 
 class Chunks(io.RawIOBase):
-    """A stream over a function that reads at most so many bytes, and none at the end."""
+    """A stream over a function that reads at most a given number of bytes, and none at the end."""
 
     def __init__(self, read: Callable[[int], bytes], close: Callable[[], None]) -> None:
         self._read, self._close = read, close

@@ -1,4 +1,4 @@
-"""Opens text files as UTF-8, whatever their byte order mark says, and refuses what is not text."""
+"""Opens text files as UTF-8, with any byte order mark, and refuses what is not text."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def is_document(head: bytes) -> bool:
     try:
         json.loads(line)
     except (ValueError, RecursionError):
-        # The first line is not a value. The second tells an object over several lines from a broken row.
+        # The first line is not a value. The second distinguishes an object on several lines from a bad row.
         return text[0] == "[" or ((bool(rest) or len(head) >= HEAD) and not rest.startswith("{"))
     return not rest
 

@@ -1,4 +1,4 @@
-"""Tells the splits of a dataset apart by the names of its files, as the Hub's `datasets` does. Pure."""
+"""Distinguishes the splits of a dataset by the names of its files, as the Hub's `datasets` does. Pure."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Trial(Strict):
 
     @property
     def may_be_harm(self) -> bool:
-        """Whether its score could be above TOLERANCE, whatever it is compared with (`Figures.score`)."""
+        """Whether its score could be above TOLERANCE, with any reference (`Figures.score`)."""
         return UNIT * self.change > TOLERANCE * self.error
 
     def agrees_with(self, own: Trial) -> bool:

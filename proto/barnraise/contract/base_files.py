@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from barnraise.contract.manifest import FileEntry
 
 GGUF = "model.gguf"
-"""The name of a .gguf base model in its fingerprint and in an archive, whatever its file is called."""
+"""The name of a .gguf base model in its fingerprint and in an archive, under any name of its file."""
 WEIGHTS = "model*.safetensors"
 DEFINING = ("config.json", "tokenizer.json", "tokenizer.model")
 """Files of a model folder that define it together with WEIGHTS, as far as they exist."""

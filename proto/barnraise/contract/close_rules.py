@@ -1,4 +1,4 @@
-"""What a close has to be, whoever certifies it: pure.
+"""What a close has to be, certified by anybody: pure.
 
 Closers apply these rules before they vote, and volunteers and `peer verify` before they fold: a majority of
 the closers cannot have them fold what an honest coordinator refuses.

@@ -42,7 +42,7 @@ class DataSpec(Strict):
     The coordinator pins it to a commit when the run starts."""
     split: Text = "train"
     """Split of a Hub dataset or of a folder; `train+validation` takes both.
-    In a folder, names tell the splits apart: `train/`, `test.jsonl`, `validation-00000-of-00002.parquet`.
+    In a folder, names distinguish the splits: `train/`, `test.jsonl`, `validation-00000-of-00002.parquet`.
     Files without such a name belong to `train` if no other does. Other splits are not trained on."""
     text_field: Text | None = Field(default=None, examples=["text"])
     """Field that contains the text, or the messages, of a record.

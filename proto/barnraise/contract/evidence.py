@@ -10,7 +10,7 @@ most TOLERANCE. An account begins with 1 and bets a share of it against the hypo
 
 The bet is fixed before the score is known and the score is at least FLOOR, so the wealth is never negative,
 and under the hypothesis it is a supermartingale. By Ville's inequality it ever reaches 1 / ALPHA with a
-probability of at most ALPHA: the error rate holds for all of a key's life, at whatever time one looks.
+probability of at most ALPHA: the error rate holds for all of a key's life, at any time of looking.
 
 **Clean.** Hypothesis: the key does harm, so the expected score is at least HARMFUL. The same account with
 bets on lower scores; a key that goes on doing harm ever recovers with a probability of at most CLEAN_ALPHA.

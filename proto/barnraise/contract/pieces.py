@@ -35,7 +35,7 @@ class Wanted:
 
     @property
     def description(self) -> tuple[BlobHash, int, BlobHash]:
-        """What a commit says of the blob, whoever signed it."""
+        """What a commit says of the blob, by any signer."""
         return self.blob, self.size, self.pieces
 
 

@@ -221,7 +221,7 @@ def _file(entry: FileEntry) -> dict[str, Any]:
 
 
 def _blob(entry: FileEntry) -> dict[str, Any]:
-    """As if the file were in Git LFS, whose object ids tell clients a file's SHA-256."""
+    """As if the file were in Git LFS, whose object ids are a file's SHA-256."""
     pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{entry.hash}\nsize {entry.size}\n"
     object_id = hashlib.sha1(f"blob {len(pointer)}\0{pointer}".encode(), usedforsecurity=False).hexdigest()
     lfs = {"sha256": entry.hash, "size": entry.size, "pointerSize": len(pointer)}

@@ -109,7 +109,7 @@ class RunningGateway:
 
 
 def _places(limits: GatewayLimits) -> Places:
-    """Others than a proxy on this machine never take so many that requests get a 503."""
+    """Others than a proxy on this machine never take all, which would answer requests with a 503."""
     return Places(2 * limits.max_connections, reserved=limits.max_connections)
 
 

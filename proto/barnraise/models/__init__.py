@@ -7,5 +7,5 @@ import os
 # and the warning would be the last line of one that a signal ended.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
-# Kernels of the Hub are programs of others: transformers fetches and runs none, whatever a config names.
+# Kernels of the Hub are programs of others: transformers runs none, also where a config names them.
 os.environ["USE_HUB_KERNELS"] = "NO"

@@ -1,4 +1,4 @@
-"""Walks the header of a .gguf file before a library reads it: bounded counts, whatever the file claims.
+"""Walks the header of a .gguf file before a library reads it: bounded counts, for any claims of the file.
 
 The gguf library makes Python objects of each element of each array, and trusts every count.
 """

@@ -1,6 +1,6 @@
 """A model's config.json, reduced to what describes the model, and bounded before anything is made from it.
 
-A config comes from whoever made the base model. transformers takes more from it than sizes: names of kernels
+A config comes from the base model's author. transformers takes more from it than sizes: names of kernels
 that it fetches from the Hub and runs, of code, of quantizers, of other files; and it makes a list entry or a
 module for each layer that the config claims.
 """
@@ -43,7 +43,7 @@ _NO_COUNTS = re.compile(r"(size|dim|ids?|window|length|tokens?)$|vocab")
 def load_config(folder: Path) -> PreTrainedConfig:
     """The config of the model in `folder`, as transformers reads what `reduced` leaves of it.
 
-    Raises ValueError where it is too large, OSError, and whatever transformers raises for a wrong value.
+    Raises ValueError where it is too large, OSError, and what transformers raises for a wrong value.
     """
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 

@@ -170,7 +170,7 @@ Fault = (
     | StepFailed
     | ProgramFailed
 )
-"""Why no volunteer could train the run, whatever the machine."""
+"""Why no volunteer could train the run, on any machine."""
 NAMED = 5
 """Tensors that a fault names at most."""
 

@@ -13,7 +13,7 @@ from barnraise.core.plain_text import spelled
 
 
 class PlainConsole(Console):
-    """Every piece of text that it renders is escaped, whichever display it is part of.
+    """Every piece of text that it renders is escaped, on every display that it is part of.
 
     Callers pass untrusted names through `one_line` where a line end would matter. Accents and joined
     emoji stay: a model's answers have them.

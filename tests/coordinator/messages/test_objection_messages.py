@@ -100,12 +100,12 @@ def test_refusals() -> None:
         ),
         (
             LittleHeldOut(104, 1000, limited=False),
-            "104 held-out tokens are too few to tell checkpoints apart. Raise data.held_out, or add records,"
+            "104 held-out tokens are too few to distinguish checkpoints. Raise data.held_out, or add records,"
             " until it is 1,000 or more.",
         ),
         (
             LittleHeldOut(104, 1000, limited=True),
-            "104 held-out tokens are too few to tell checkpoints apart. Raise checkpoint.held_out_tokens"
+            "104 held-out tokens are too few to distinguish checkpoints. Raise checkpoint.held_out_tokens"
             " to 1,000 or more.",
         ),
         (
