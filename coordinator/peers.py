@@ -13,7 +13,7 @@ from barnraise.core.ids import HASH_PATTERN, Millis
 from barnraise.core.plain_text import one_line
 from barnraise.core.units import format_seconds
 from barnraise.runtime.plain_console import PlainConsole
-from coordinator.rounds.peers_file import PeerRow, PeersFile, read_peers
+from coordinator.rounds.peers_file import AuditorRow, PeerRow, PeersFile, read_peers
 
 SHORTEST = 8
 """Digits of a key that are shown: more where two keys begin with these."""
@@ -37,9 +37,18 @@ def render(found: PeersFile, now: Millis) -> str:
             _seen(row, now),
             one_line(row.why) or "–",
         )
+    lines = [_auditor_line(row, digits) for row in found.auditors]
     text = io.StringIO()
     PlainConsole(file=text, width=110, force_terminal=False).print(table)
-    return text.getvalue().rstrip()
+    return "\n".join([text.getvalue().rstrip(), *lines])
+
+
+def _auditor_line(row: AuditorRow, digits: int) -> str:
+    key = row.key[:digits]
+    if row.wrong:
+        return f"auditor {key} is not asked any more: {row.wrong}"
+    missed = f"; it did not answer the last {row.missed}" if row.missed else ""
+    return f"auditor {key}: {row.answered} rounds audited{missed}"
 
 
 def shown_digits(keys: list[str]) -> int:

@@ -210,7 +210,12 @@ async def _serve(
         upkeep = AddressUpkeep(swarm, file, authority.public, keys)
         keeping = keep_addresses(upkeep, lambda: len(session.members), timing)
         peers = PeersKeeper(
-            folder, lambda: store.snapshot, lambda: session.members.presences, clock, timing.peers
+            folder,
+            lambda: store.snapshot,
+            lambda: session.members.presences,
+            clock,
+            timing.peers,
+            auditing.known_auditors,
         )
         try:
             await swarm.guard(until_first(session.run(stop), keeping, peers.keep(), auditing.run()))

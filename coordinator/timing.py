@@ -59,7 +59,7 @@ class Timing:
     audits the round itself."""
     audit_hold: float = 15.0
     """A call of an auditor waits this long for a round: proxies keep silent connections for longer."""
-    audit_refused: float = 60.0
+    audit_refused: float = 20.0
     """A key that is not vouched for, or not asked any more, asks again after this long."""
 
     @property

@@ -64,6 +64,10 @@ class Timing:
     """A request for a round to audit fails after this long: the coordinator lets it wait for 15 s."""
     audit_retry: float = 5.0
     """After a call for a round that failed, before the next one."""
+    audit_failed: float = 300.0
+    """After an audit that this machine could not do, as for lack of memory, before the next one."""
+    audit_state: float = 60.0
+    """An auditor waits this long for the state of a round that it was given, while it follows the log."""
 
     # The coordinator's API
 

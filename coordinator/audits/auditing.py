@@ -20,7 +20,7 @@ from barnraise.evaluation.audit_runner import run_audit
 from barnraise.evaluation.failures import EvaluationFailure
 from barnraise.fold.log import Link
 from barnraise.runtime.files import scratch_folder
-from coordinator.audits.auditors import Auditors
+from coordinator.audits.auditors import Auditors, Record
 from coordinator.audits.choose import Budget
 from coordinator.audits.ledger import Ledger
 from coordinator.audits.ledger_file import LedgerFile
@@ -127,6 +127,11 @@ class Auditing:
             if task is not None:
                 return await self._shared(closed, job, work, auditor, task, seconds)
         return await self._alone(job, work)
+
+    def known_auditors(self) -> dict[PublicKey, tuple[Record, Disagreement | None]]:
+        """What each auditor did, and why it is not asked any more, where it is not."""
+        records, wrong = self.auditors.records, self.ledger.wrong
+        return {key: (self.auditors.of(key), wrong.get(key)) for key in (*records, *wrong)}
 
     def seconds(self) -> float:
         """That an auditor has for a round."""

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from random import Random, SystemRandom
-from types import MappingProxyType
 
 from barnraise.contract.audit_task import AuditCall, AuditTask, Taken
 from barnraise.core.ids import PublicKey
@@ -60,8 +59,8 @@ class Auditors:
 
     @property
     def records(self) -> Mapping[PublicKey, Record]:
-        """By auditor."""
-        return MappingProxyType(self._records)
+        """By auditor: a copy, for other threads."""
+        return self._records.copy()
 
     def of(self, key: PublicKey) -> Record:
         """What an auditor did."""
@@ -90,10 +89,12 @@ class Auditors:
     async def call(self, call: Signed[AuditCall]) -> tuple[Taken, AuditTask | None]:
         """What becomes of a call's report, and the round that its key gets, if one comes in time."""
         taken, key = self.take(call), call.signer
+        self._records.setdefault(key, Record())
+        if not call.value.asks:
+            return taken, None
         given = self._given
         if given is not None and given.key == key and not given.report.done():
             return taken, given.task  # the answer to an earlier call was lost
-        self._records.setdefault(key, Record())
         waiting = asyncio.get_running_loop().create_future()
         self._hand(key, None)  # of two calls of one key the newer one waits
         self._waiting[key] = waiting

@@ -10,10 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from pydantic import ValidationError
 
+from barnraise.contract.audit_task import Disagreement
 from barnraise.contract.field_types import Time
 from barnraise.contract.invitation import InvitationId
 from barnraise.contract.records import Presence
@@ -22,7 +24,8 @@ from barnraise.core.errors import UserError
 from barnraise.core.ids import Millis, PublicKey
 from barnraise.core.strict import Hex64, Strict
 from barnraise.runtime.files import write_atomic
-from coordinator.messages.audits import cause_message
+from coordinator.audits.auditors import Record
+from coordinator.messages.audits import cause_message, wrong_message
 from coordinator.rounds.entrance import closers_of
 from coordinator.rounds.membership import public_name
 from coordinator.run_folder import PEERS
@@ -52,6 +55,18 @@ class PeerRow(Strict):
     closer: bool
 
 
+class AuditorRow(Strict):
+    """One key that audits, or asked to."""
+
+    key: Hex64
+    answered: int
+    """Rounds that it audited since the coordinator started."""
+    missed: int
+    """Rounds in a row that it did not answer in time."""
+    wrong: str
+    """Why it is not asked any more; empty where it is."""
+
+
 class PeersFile(Strict):
     """The file."""
 
@@ -61,16 +76,37 @@ class PeersFile(Strict):
     uses: dict[InvitationId, int]
     """Keys that each invitation admitted."""
     revoked: tuple[InvitationId, ...]
+    auditors: tuple[AuditorRow, ...] = ()
 
 
-def peers_of(run: RunState, present: Mapping[PublicKey, Presence], now: Millis) -> PeersFile:
+Known = Mapping[PublicKey, tuple[Record, Disagreement | None]]
+"""As of `Auditing.known_auditors`."""
+
+
+def peers_of(
+    run: RunState,
+    present: Mapping[PublicKey, Presence],
+    now: Millis,
+    auditors: Known = MappingProxyType({}),
+) -> PeersFile:
     """All keys that the run knows, the most tokens first."""
     standings, shares = run.position.standings, run.history.shares(before=run.history.closed)
     keys = {*run.claims, *present, *standings.by_key, *shares}
     found = (_row(key, run, shares.get(key, Share(0, 0)), present.get(key)) for key in keys)
     rows = sorted(found, key=lambda row: (-row.tokens, row.key))
     uses = dict(Counter(run.invited.values()))
-    return PeersFile(at=now, peers=tuple(rows), uses=uses, revoked=tuple(sorted(standings.revoked)))
+    return PeersFile(
+        at=now,
+        peers=tuple(rows),
+        uses=uses,
+        revoked=tuple(sorted(standings.revoked)),
+        auditors=tuple(_auditor(key, *auditors[key]) for key in sorted(auditors)),
+    )
+
+
+def _auditor(key: PublicKey, record: Record, wrong: Disagreement | None) -> AuditorRow:
+    why = "" if wrong is None else wrong_message(wrong)
+    return AuditorRow(key=key, answered=record.answered, missed=record.missed, wrong=why)
 
 
 def _row(key: PublicKey, run: RunState, share: Share, beat: Presence | None) -> PeerRow:
@@ -99,6 +135,7 @@ class PeersKeeper:
     clock: Callable[[], Millis]
     pause: float
     """Seconds between two writes."""
+    auditors: Callable[[], Known] = dict
 
     async def keep(self) -> None:
         """Write it again and again, until cancelled. Raises DiskFull."""
@@ -108,7 +145,7 @@ class PeersKeeper:
 
     def write(self) -> None:
         """Write it now. Raises DiskFull."""
-        found = peers_of(self.run(), self.present(), self.clock())
+        found = peers_of(self.run(), self.present(), self.clock(), self.auditors())
         write_atomic(self.folder / PEERS, found.model_dump_json().encode(), mode=0o600)
 
 

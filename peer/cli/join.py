@@ -13,7 +13,7 @@ from barnraise.contract.invite import parse_invite
 from barnraise.core.errors import UserError
 from barnraise.runtime.console import plain_errors
 from barnraise.runtime.console_streams import outlive_display
-from peer.cli.listen_option import check_listens
+from peer.cli.listen_option import check_listens, listen_option
 from peer.cli.options import (
     base_option,
     cache_option,
@@ -36,6 +36,12 @@ if TYPE_CHECKING:
     "--name", default="", help="Your name, for the maintainer alone unless --credit. Default: none."
 )
 @click.option("--credit", is_flag=True, help="Let the run's status and model cards name you. Needs --name.")
+@click.option(
+    "--audit",
+    is_flag=True,
+    help="Audit contributions for the coordinator, too, in a tenth of a core's time. The run's maintainer"
+    " has to vouch for your key.",
+)
 @device_option
 @threads_option
 @click.option(
@@ -51,14 +57,7 @@ if TYPE_CHECKING:
     help="Precision of the weights below an adapter. auto: the most exact one that fits into memory.",
 )
 @base_option
-@click.option(
-    "--listen",
-    multiple=True,
-    default=("/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0"),
-    show_default=True,
-    metavar="MULTIADDRESS",
-    help="libp2p address to listen on; may be repeated.",
-)
+@listen_option
 @max_upload_option
 @max_download_option
 @click.option(
@@ -72,6 +71,7 @@ def join(
     invite: str,
     name: str,
     credit: bool,
+    audit: bool,
     device: str,
     threads: int | None,
     micro_batch: int | None,
@@ -98,6 +98,7 @@ def join(
     from barnraise.runtime.plain_console import PlainConsole
     from peer.download.progress import download_display
     from peer.messages.archive import archive_message
+    from peer.messages.audit import audit_message
     from peer.messages.training import training_message
     from peer.messages.volunteer import volunteer_message
     from peer.volunteer.display import display_for
@@ -107,6 +108,7 @@ def join(
     settings = JoinSettings(
         name=name[:40],
         credit=credit,
+        audit=audit,
         device=device,
         threads=threads,
         micro_batch=micro_batch,
@@ -122,5 +124,6 @@ def join(
         display_for(PlainConsole(stderr=True), volunteer_message),
         download_display(PlainConsole(stderr=True), archive_message, log.info),
         training_message,
+        lambda event: log.info("%s", audit_message(event)),
     )
     asyncio.run(join_run(wanted, folder, cache_dir, settings, displays))

@@ -6,8 +6,19 @@ import re
 import socket
 from collections.abc import Sequence
 
+import click
+
 from barnraise.contract.endpoints import ip_address
 from barnraise.core.errors import UserError
+
+listen_option = click.option(
+    "--listen",
+    multiple=True,
+    default=("/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0"),
+    show_default=True,
+    metavar="MULTIADDRESS",
+    help="libp2p address to listen on; may be repeated.",
+)
 
 _LISTEN = re.compile(r"/(ip[46])/([^/]+)/(?:tcp/([0-9]{1,5})|udp/([0-9]{1,5})/quic-v1)")
 

@@ -8,6 +8,7 @@ from barnraise import __version__
 from barnraise.runtime.allocator import keep_freed_memory
 from barnraise.runtime.console import start_logging
 from barnraise.runtime.open_files import raise_open_files
+from peer.cli.audit import audit
 from peer.cli.chat import chat
 from peer.cli.download import download
 from peer.cli.evaluate import evaluate
@@ -32,5 +33,5 @@ def main(debug: bool) -> None:
     raise_open_files()
 
 
-for command in (join, download, seed, verify, key, evaluate, chat):
+for command in (join, download, seed, verify, key, evaluate, audit, chat):
     main.add_command(command)

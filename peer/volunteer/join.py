@@ -5,16 +5,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import os
-from collections.abc import Coroutine
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 from barnraise.contract.charter import Charter
 from barnraise.contract.invite import Invite
-from barnraise.contract.keys_in_force import KeysInForce
-from barnraise.contract.records import Head
 from barnraise.contract.shards import DataIndex
 from barnraise.core.errors import (
     DeviceFailed,
@@ -24,68 +18,37 @@ from barnraise.core.errors import (
     TooLargeForMemory,
     TrustError,
 )
-from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Round
-from barnraise.core.signed import Signed
 from barnraise.core.units import format_bytes
-from barnraise.network.address_file import AddressFile, load_book
-from barnraise.network.address_search import AddressSearch
-from barnraise.network.address_upkeep import AddressUpkeep
-from barnraise.network.blobs.rate_limiter import Caps
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.awake_clock import AwakeClock, ticking
-from barnraise.runtime.blob_store import BlobStore
-from barnraise.runtime.files import load_identity, owned_folder
-from barnraise.runtime.instance import instance_number
-from barnraise.runtime.machine_clocks import wall_ms
-from barnraise.runtime.run_clock import RunClock
-from barnraise.runtime.stop_signals import on_stop_signals
-from barnraise.runtime.waits import until_first
-from peer.coordinator_client import CoordinatorClient, Joined
-from peer.coordinator_search import CoordinatorSearch
-from peer.data_dir import PEER_KEY
+from barnraise.runtime.files import owned_folder
+from peer.auditing.auditor import Auditor, Material
 from peer.timing import TIMING, Timing
 from peer.training.trainer import Trainer
-from peer.volunteer.admission_renewal import AdmissionRenewal
 from peer.volunteer.blob_retention import BlobRetention, newest_close
 from peer.volunteer.contribution import ContributionStore
 from peer.volunteer.contribution_state import ContributionLifecycle
-from peer.volunteer.display import StatusDisplay
 from peer.volunteer.durations import RoundTimer
 from peer.volunteer.exchange import Exchange
 from peer.volunteer.first_rehearsal import must_rehearse, rehearse_run, report_fault
-from peer.volunteer.head_follower import HeadFollower
 from peer.volunteer.join_options import JoinDisplays, JoinSettings
 from peer.volunteer.local_training import LocalTraining
 from peer.volunteer.log_copy import NEWEST, LogCopy
 from peer.volunteer.log_follower import LogFollower, first_follower
 from peer.volunteer.loop import Volunteer
 from peer.volunteer.machine import Machine, load_trainer, prepare, without_gpu
+from peer.volunteer.node import Node, enter, leave_on_signals, or_leave, start_node
 from peer.volunteer.prefetch import Prefetch
 from peer.volunteer.proofs import PROOFS, Proofs
 from peer.volunteer.samples import Samples, fetch_index
 from peer.volunteer.saved_state import NotSaved, SavedState, SavedWork
-from peer.volunteer.waiting import persist
+from peer.volunteer.waiting import Loop, persist
 
 log = logging.getLogger("peer")
 
-V = TypeVar("V")
-
-
-@dataclass(frozen=True)
-class _Node:
-    """What all parts of the volunteer share."""
-
-    identity: Identity
-    charter: Charter
-    head: Head
-    """The head at joining."""
-    swarm: Swarm
-    blobs: BlobStore
-    clock: RunClock
-    awake: AwakeClock
-    keys: KeysInForce
-    timing: Timing
+AUDIT_SHARE = 0.1
+"""Of a core's time, which audits take at most where a volunteer trains, too."""
 
 
 async def join(
@@ -97,89 +60,40 @@ async def join(
     timing: Timing = TIMING,
 ) -> None:
     """Take part in a run until Ctrl-C."""
-    leaving = _leave_on_signals()
+    leaving = leave_on_signals()
     with owned_folder(folder, "peer"), ticking(AwakeClock()) as awake:
-        identity = load_identity(folder / PEER_KEY)
-        instance = instance_number(folder, identity.public)
-        book = load_book(folder, invite.run, KeysInForce.alone(invite.key), wall_ms())
-        search = CoordinatorSearch(invite, book, wall_ms, timing)
-        claiming = functools.partial(_admitted, search, identity, instance, settings)
-        joined, clock = await _or_leave(persist(claiming, identity.public, timing), leaving)
-        charter, name = joined.charter, settings.name
+        entering = enter(invite, folder, settings.name, credit=settings.credit, timing=timing)
+        entered = await or_leave(entering, leaving)
+        charter, identity = entered.charter, entered.identity
         log.info("joined %s: %s", charter.run, charter.spec.description or charter.spec.model.source)
-        book.learn_head(joined.signed_head)
-        preparing = prepare(search.invite, identity.public, charter, cache, settings, displays, timing)
-        machine = await _or_leave(preparing, leaving)
-        keys = KeysInForce.of(charter)
-        keys.heard(joined.head.epoch, joined.head.successors, charter.run)
-        admission = AdmissionRenewal(
-            lambda: search.invite,
-            identity,
-            name,
-            instance,
-            settings.credit,
-            joined.admission,
-            timing,
-            keys,
-        )
-        starting = functools.partial(
-            _start_node, joined, clock, awake, folder, settings, search, admission, keys
-        )
-        node = await _or_leave(persist(starting, identity.public, timing), leaving)
-        upkeep = AddressUpkeep(node.swarm, AddressFile(folder, book), identity.public, keys)
-        asking = functools.partial(_newest_head, search, admission, node.clock)
-        addresses = AddressSearch(node.swarm, upkeep, asking, node.clock, silent_after=timing.reconnect_after)
-        parallel = [asyncio.create_task(admission.keep(node.clock)), asyncio.create_task(addresses.run())]
+        at = entered.search.invite
+        preparing = prepare(at, identity.public, charter, cache, settings, displays, timing)
+        machine = await or_leave(preparing, leaving)
+        starting = functools.partial(start_node, entered, awake, folder, settings.network)
+        node = await or_leave(persist(starting, identity.public, timing), leaving)
         try:
-            work = _take_part(node, machine, folder, settings, admission, displays, leaving)
-            await node.swarm.guard(until_first(work, admission.until_banned()))
+            await node.kept(_take_part(node, machine, folder, settings, displays, leaving))
             log.info("left; up %s, down %s. Come back with the same command.", *_traffic(node.swarm))
         except InvalidRun as error:
-            await report_fault(search.invite, identity, machine.device.name, error, node.clock, timing)
+            await report_fault(
+                entered.search.invite, identity, machine.device.name, error, node.clock, timing
+            )
             raise
-        finally:
-            for task in parallel:
-                task.cancel()
-            await node.swarm.stop()
-
-
-async def _admitted(
-    search: CoordinatorSearch, identity: Identity, instance: str, settings: JoinSettings
-) -> tuple[Joined, RunClock]:
-    async def claim(api: CoordinatorClient) -> tuple[Joined, RunClock]:
-        clock = await api.clock()  # the claim states the run's time
-        joined = await api.join(identity, settings.name, clock, instance=instance, credit=settings.credit)
-        return joined, clock
-
-    return await search.ask(claim)
-
-
-async def _newest_head(
-    search: CoordinatorSearch, admission: AdmissionRenewal, clock: RunClock
-) -> Signed[Head] | None:
-    """The head by gRPC, where the run's nodes are silent: they are away, or have banned us."""
-    head = await search.newest_head()
-    if head is not None:
-        await admission.ask_again(clock)
-    return head
 
 
 async def _take_part(
-    node: _Node,
+    node: Node,
     machine: Machine,
     folder: Path,
     settings: JoinSettings,
-    admission: AdmissionRenewal,
     displays: JoinDisplays,
     leaving: asyncio.Event,
 ) -> None:
     """Train until the user leaves; on the CPU from where a GPU fails, unless the user chose the GPU."""
     while True:
-        assembling = functools.partial(
-            _volunteer, node, machine, folder, settings.public_name, admission, displays.status, leaving
-        )
+        assembling = functools.partial(_volunteer, node, machine, folder, settings, displays, leaving)
         try:
-            volunteer = await _or_leave(persist(assembling, node.identity.public, node.timing), leaving)
+            volunteer = await or_leave(persist(assembling, node.identity.public, node.timing), leaving)
             with displays.status:
                 await volunteer.run()
             return
@@ -189,58 +103,17 @@ async def _take_part(
             machine = await without_gpu(machine, error.problem, node.charter, settings, displays)
 
 
-async def _or_leave(preparing: Coroutine[Any, Any, V], leaving: asyncio.Event) -> V:
-    """The result. Ctrl-C ends the program at once: nothing is trained that could be sent."""
-    task, left = asyncio.create_task(preparing), asyncio.create_task(leaving.wait())
-    await asyncio.wait([task, left], return_when=asyncio.FIRST_COMPLETED)
-    left.cancel()
-    if not task.done():
-        task.cancel()
-        await asyncio.wait([task])  # closes the display
-        log.info("left before training began; the same command continues")
-        os._exit(130)  # threads that load a model cannot be stopped
-    return task.result()
-
-
-async def _start_node(
-    joined: Joined,
-    clock: RunClock,
-    awake: AwakeClock,
-    folder: Path,
-    settings: JoinSettings,
-    search: CoordinatorSearch,
-    admission: AdmissionRenewal,
-    keys: KeysInForce,
-) -> _Node:
-    identity, timing = admission.identity, admission.timing
-    charter, blobs = joined.charter, BlobStore(folder / "blobs")
-    swarm = await Swarm.start(
-        identity,
-        charter.run,
-        keys,
-        clock=clock,
-        blobs=blobs,
-        folder=folder,
-        listen=settings.listen,
-        bootstrap=joined.head.bootstrap,
-        caps=Caps(settings.max_upload, settings.max_download),
-        book=search.book,
-        admission=admission.text,
-    )
-    return _Node(identity, charter, joined.head, swarm, blobs, clock, awake, keys, timing)
-
-
 async def _volunteer(
-    node: _Node,
+    node: Node,
     machine: Machine,
     folder: Path,
-    name: str,
-    admission: AdmissionRenewal,
-    display: StatusDisplay,
+    settings: JoinSettings,
+    displays: JoinDisplays,
     leaving: asyncio.Event,
 ) -> Volunteer:
     """Load the model and the saved work, and put the volunteer together."""
     charter, swarm, blobs, lifecycle = node.charter, node.swarm, node.blobs, ContributionLifecycle()
+    display = displays.status
     trainer = await asyncio.to_thread(load_trainer, machine, charter)
     saves = SavedState(folder / "work", charter.digest)
     store = ContributionStore(charter, node.identity, saves, blobs, lifecycle)
@@ -261,10 +134,10 @@ async def _volunteer(
     return Volunteer(
         spec=charter.spec,
         identity=node.identity,
-        name=name,
-        instance=admission.instance,
-        claim=functools.partial(admission.renew, node.clock),
-        admission=admission.text,
+        name=settings.public_name,
+        instance=node.admission.instance,
+        claim=functools.partial(node.admission.renew, node.clock),
+        admission=node.admission.text,
         clock=node.clock,
         awake=node.awake,
         swarm=swarm,
@@ -285,29 +158,32 @@ async def _volunteer(
         ),
         timer=timer,
         display=display,
-        heads=_head_follower(node, timer, display),
+        heads=node.head_follower(timer, display.notify),
         log_copy=log_copy,
         leaving=leaving,
         timing=node.timing,
+        others=(_auditing(node, machine.base, index, saves, folder, displays),) if settings.audit else (),
     )
 
 
-def _head_follower(node: _Node, timer: RoundTimer, display: StatusDisplay) -> HeadFollower:
-    awake = node.awake
-    return HeadFollower(
-        node.head,
-        node.swarm,
+def _auditing(
+    node: Node, base: Path, index: DataIndex, saves: SavedState, folder: Path, displays: JoinDisplays
+) -> Loop:
+    """Audits in parallel with the training, by one core at low priority."""
+    material = Material(node.charter, base, index, node.swarm, node.blobs, node.keys, saves, folder)
+    return Auditor(
+        node.identity,
+        node.search,
+        material,
         node.clock,
-        awake,
-        awake.pauses,
-        timer,
-        display.notify,
-        node.timing,
-        node.swarm.measures_clock,
-    )
+        displays.audit,
+        threads=1,
+        share=AUDIT_SHARE,
+        timing=node.timing,
+    ).run
 
 
-async def _resume(node: _Node, base: Path, store: ContributionStore, trainer: Trainer) -> LogFollower:
+async def _resume(node: Node, base: Path, store: ContributionStore, trainer: Trainer) -> LogFollower:
     """Continue with what the folder holds, or start from the run's newest checkpoint."""
     charter, swarm, blobs = node.charter, node.swarm, node.blobs
     try:
@@ -331,24 +207,6 @@ def _still_needed(charter: Charter, index: DataIndex, store: ContributionStore) 
     """Stored blobs that this start of the program still uses."""
     shards = {ref.blob for ref in index.shards}
     return {charter.data_index_hash} | shards | store.names
-
-
-def _leave_on_signals() -> asyncio.Event:
-    """The first Ctrl-C asks to leave, the second stops at once. A closed terminal only asks."""
-    leaving = asyncio.Event()
-
-    def handle() -> None:
-        if leaving.is_set():
-            os._exit(130)
-        log.info("leaving; Ctrl-C again to stop at once")
-        leaving.set()
-
-    def hang_up() -> None:
-        if not leaving.is_set():
-            handle()
-
-    on_stop_signals(handle, hang_up)
-    return leaving
 
 
 def _traffic(swarm: Swarm) -> tuple[str, str]:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from barnraise.core.strict import Strict
 from peer.archive.events import BaseEvent
+from peer.auditing.events import AuditEvent
 from peer.download.progress import DownloadDisplay
 from peer.training.device import DeviceReason
 from peer.training.memory_fit import Fit, FrozenPrecision
 from peer.volunteer.display import StatusDisplay
+from peer.volunteer.node import NetworkSettings
 
 Render = Callable[[DeviceReason | Fit], str]
 """`peer.messages.training.training_message`."""
@@ -26,6 +28,8 @@ class JoinDisplays:
     """For the download of the base model, before the status is shown."""
     render: Render
     """For the choices that the machine determines."""
+    audit: Callable[[AuditEvent], None]
+    """For what the auditor does, where there is one."""
 
 
 class JoinSettings(Strict):
@@ -49,8 +53,15 @@ class JoinSettings(Strict):
     """Limit for sending blobs, bytes a second; None: no limit."""
     max_download: int | None
     """Limit for receiving blobs, bytes a second; None: no limit."""
+    audit: bool = False
+    """Whether to audit contributions for the coordinator, too."""
     base: Path | None
     """The base model's folder or GGUF file; None: it is downloaded."""
+
+    @property
+    def network(self) -> NetworkSettings:
+        """How this machine takes part in the swarm."""
+        return NetworkSettings(listen=self.listen, max_upload=self.max_upload, max_download=self.max_download)
 
     @property
     def public_name(self) -> str:

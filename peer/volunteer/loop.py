@@ -45,7 +45,7 @@ from peer.volunteer.log_copy import LogCopy
 from peer.volunteer.policy import plan, plan_during_step
 from peer.volunteer.reasons import ActionReason, Starting, StepSkipped
 from peer.volunteer.samples import Samples
-from peer.volunteer.waiting import Patience, until_done
+from peer.volunteer.waiting import Loop, Patience, until_done
 
 log = logging.getLogger("peer")
 
@@ -79,6 +79,8 @@ class Volunteer:
     log_copy: LogCopy
     leaving: asyncio.Event
     timing: Timing = TIMING
+    others: Sequence[Loop] = ()
+    """What else runs in parallel with the training."""
     _reason: ActionReason = field(default_factory=Starting)
     _advised: dict[type[Advice], Advice] = field(default_factory=dict)
     _activity: Activity = "waiting"
@@ -101,8 +103,8 @@ class Volunteer:
         """Take part until `leaving` is set. Raises what ends a volunteer (`faults`)."""
         await asyncio.to_thread(self.training.start)
         await until_done(self.exchange.save, self.timing)
-        copying = functools.partial(self.log_copy.follow, lambda: self.head)
-        loops = (self.heads.follow, self._keep_present, self._prefetch, copying)
+        copying: Loop = functools.partial(self.log_copy.follow, lambda: self.head)
+        loops = (self.heads.follow, self._keep_present, self._prefetch, copying, *self.others)
         tasks = [asyncio.create_task(until_done(loop, self.timing)) for loop in loops]
         try:
             while not isinstance(action := plan(self._view()), Leave):
@@ -225,7 +227,7 @@ class Volunteer:
             present = await self.swarm.peers()
             if any(beat.owner == self.identity.public and beat.instance != self.instance for beat in present):
                 await self._contest()
-            self.exchange.update_others(self._others(present))
+            self.exchange.update_others([beat for beat in present if beat.owner != self.identity.public])
             self._show()
             await asyncio.sleep(self._beat)
 
@@ -335,10 +337,6 @@ class Volunteer:
                 weight=self.exchange.weight,
             )
         )
-
-    def _others(self, present: Sequence[Presence]) -> list[Presence]:
-        own = self.identity.public
-        return [presence for presence in present if presence.owner != own]
 
     @property
     def _beat(self) -> float:

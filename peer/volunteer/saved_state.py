@@ -153,6 +153,16 @@ class SavedState:
             found[StateHash(before.state)] = StateFile(before.step, self._folder / before.file)
         return found
 
+    def params(self, state: StateHash) -> Mapping[str, Array] | None:
+        """The parameters of a state; None where it is not saved. Slow; may be called in another thread."""
+        if (file := self.state_files.get(state)) is None:
+            return None
+        with suppress(OSError, SafetensorError):  # another state is saved meanwhile
+            groups = split_groups(load_file(file.path))
+            found = TrainState(groups.pop("params"), groups, file.step)
+            return found.params if found.hash() == state else None
+        return None
+
     def save_state(
         self,
         tip: Tip,

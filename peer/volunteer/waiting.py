@@ -19,6 +19,8 @@ from peer.volunteer.faults import Fate, fate_of
 log = logging.getLogger("peer")
 
 V = TypeVar("V")
+Loop = Callable[[], Awaitable[None]]
+"""Work that goes on until it is cancelled."""
 
 
 @dataclass

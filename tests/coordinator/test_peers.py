@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from barnraise.contract.audit_task import Disagreement, Trial
 from barnraise.contract.endpoints import Endpoint
 from barnraise.contract.invite import Invite, parse_invite
 from barnraise.contract.spec import TrustSpec
 from barnraise.core.errors import UserError
 from barnraise.core.ids import Millis
+from coordinator.audits.auditors import Record
 from coordinator.cli.main import main
 from coordinator.peers import chosen_keys, render, shown_digits
 from coordinator.rounds.invitations import FIRST_USES, invite_to, keep_invite, known_invite, make_invite
@@ -64,6 +66,26 @@ def test_the_list_has_standing_credit_and_why(tmp_path: Path) -> None:
         assert parts.ADA.public not in shown
         assert "5 s ago" in shown
         assert "ben" not in shown.replace("banned", "")
+
+
+def test_auditors_are_listed_with_what_they_did(tmp_path: Path) -> None:
+    trial = Trial(key=parts.BEN.public, blob=parts.HASH_A, change=2_000_000, error=0)
+    wrong = Disagreement(
+        round=3, key=parts.BEN.public, reported=trial, found=trial.model_copy(update={"change": 0})
+    )
+    known = {
+        parts.ADA.public: (Record(answered=7, missed=2), None),
+        parts.BEN.public: (Record(), wrong),
+    }
+    with opened_store(tmp_path) as store:
+        found = peers_of(store.snapshot, {}, NOW, known)
+    assert {row.key: (row.answered, row.missed, bool(row.wrong)) for row in found.auditors} == {
+        parts.ADA.public: (7, 2, False),
+        parts.BEN.public: (0, 0, True),
+    }
+    shown = render(found, NOW)
+    assert f"auditor {parts.ADA.public[:8]}: 7 rounds audited; it did not answer the last 2" in shown
+    assert f"auditor {parts.BEN.public[:8]} is not asked any more: in round 3 it reported 0.002000" in shown
 
 
 def test_keys_are_shown_with_as_many_digits_as_tell_them_apart() -> None:

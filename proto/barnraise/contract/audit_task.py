@@ -108,6 +108,8 @@ class AuditCall(Extensible):
     report: TrialReport | None = None
     cannot: RoundNumber | None = None
     """The round that it was given and cannot audit."""
+    asks: bool = True
+    """Whether it gets another round; else the call only reports."""
     at: Time
 
 

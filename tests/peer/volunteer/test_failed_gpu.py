@@ -55,7 +55,7 @@ def devices(monkeypatch: pytest.MonkeyPatch, device: str, *ends: BarnraiseError 
     take_part = cast(Any, joining._take_part)
 
     async def work() -> None:
-        await take_part(node, machine, Path("ada"), settings, None, displays, asyncio.Event())
+        await take_part(node, machine, Path("ada"), settings, displays, asyncio.Event())
 
     asyncio.run(work())
     return [machine.device for machine in runs.machines]

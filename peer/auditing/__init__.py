@@ -1,0 +1,1 @@
+"""Trying contributions of closed rounds for the coordinator."""
