@@ -41,7 +41,7 @@ def identity(folder: Path) -> Identity:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-# @pytest.mark.full("six programs, and about twenty rounds of six seconds")
+@pytest.mark.full("six programs, and about twenty rounds of six seconds")
 def test_auditors_find_a_sign_flipper_and_the_coordinator_goes_on_without_them(tmp_path: Path) -> None:
     make_tiny_model(tmp_path / "model")
     write_sums(tmp_path / "data.jsonl")

@@ -116,6 +116,20 @@ def test_the_state_before_the_newest_stays(tmp_path: Path) -> None:
         assert all(file.path.is_file() for file in each.state_files.values())
 
 
+def test_the_parameters_of_saved_states_are_those_of_their_hash(tmp_path: Path) -> None:
+    store = SavedState(tmp_path, HASH_A)
+    for round in (2, 3, 4):
+        save(store, round)
+    assert store.params(state(2).hash()) is None
+    for round in (3, 4):
+        found = store.params(state(round).hash())
+        assert found is not None
+        assert all((found[name] == array).all() for name, array in state(round).params.items())
+    newest = store.state_files[state(4).hash()].path
+    newest.write_bytes(store.state_files[state(3).hash()].path.read_bytes())
+    assert store.params(state(4).hash()) is None, "another state is in the file"
+
+
 def test_a_save_whose_state_before_is_gone_is_loaded(tmp_path: Path) -> None:
     store = SavedState(tmp_path, HASH_A)
     save(store, 3)
