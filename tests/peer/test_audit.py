@@ -116,10 +116,10 @@ def test_a_state_that_differs_is_replaced_by_the_newest_checkpoint(
         fold = made.peer.follower.fold
 
         async def fails(_: object) -> None:
-            made.peer.follower.fold = fold  # type: ignore[method-assign]
+            monkeypatch.setattr(made.peer.follower, "fold", fold)
             raise StateError("another state", fix="None.")
 
-        made.peer.follower.fold = fails  # type: ignore[method-assign]
+        monkeypatch.setattr(made.peer.follower, "fold", fails)
         await made.until_end()
 
     asyncio.run(play())

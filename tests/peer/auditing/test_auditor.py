@@ -63,7 +63,8 @@ class Stage:
 
     def task(self, round: int = 4) -> AuditTask:
         given = tuple(
-            GivenContribution(key=key, blob=self.contribution, size=14, taken=500_000) for key in sorted((ADA, BEN))
+            GivenContribution(key=key, blob=self.contribution, size=14, taken=500_000)
+            for key in sorted((ADA, BEN))
         )
         return AuditTask(
             round=round, base_state=parts.HASH_A, contributions=given, samples=((0, 1), (0, 5)), due=parts.NOW
