@@ -35,19 +35,28 @@ def vouch(run: Stage, program: Program) -> str:
     return key
 
 
+def killed_while_it_tries(auditor: Program) -> str:
+    """Kill an auditor that has begun to try another round: the round's number."""
+    before = auditor.output.count(": trying ")
+    while auditor.output.count(": trying ") == before:
+        auditor.wait_for(": trying ", 300)
+    auditor.kill()
+    return str(re.findall(r"round (\d+): trying ", auditor.output)[-1])
+
+
 def identity(folder: Path) -> Identity:
     return load_identity(next(folder.rglob(PEER_KEY)))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.full("six programs, and about twenty rounds of six seconds")
+@pytest.mark.full("six programs, and minutes of rounds")
 def test_auditors_find_a_sign_flipper_and_the_coordinator_goes_on_without_them(tmp_path: Path) -> None:
     make_tiny_model(tmp_path / "model")
     write_sums(tmp_path / "data.jsonl")
-    (tmp_path / "run.toml").write_text(RUN, encoding="utf-8")
+    (tmp_path / "run.toml").write_text(RUN.replace("lr = 1e-3", "lr = 3e-4"), encoding="utf-8")
     with stage(tmp_path) as run:
-        coordinator = run.launch(module="tests.support.eager_auditor")
+        coordinator = run.launch(module="tests.support.shared_audits")
         invite = coordinator.wait_for(INVITE)[1]
         auditor = audit(run, invite)
         key = vouch(run, auditor)
@@ -64,9 +73,8 @@ def test_auditors_find_a_sign_flipper_and_the_coordinator_goes_on_without_them(t
         audited = re.findall(r"round \d+ audited: (?:.*(with auditor))?", coordinator.output)
         assert len([each for each in audited if each]) >= 4, "and the coordinator repeated what was harmful"
 
-        auditor.wait_for(r"round \d+: trying")
-        auditor.kill()
-        coordinator.wait_for(rf"auditor {key[:8]} did not report on round (\d+)", 300)
+        number = killed_while_it_tries(auditor)
+        coordinator.wait_for(rf"auditor {key[:8]} did not report on round {number} ", 300)
         coordinator.wait_for(r"round \d+ audited")
         own = vouch(run, ada)
         coordinator.wait_for(rf"round \d+ audited: .*with auditor {own[:8]}", 300)

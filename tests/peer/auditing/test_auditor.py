@@ -135,7 +135,8 @@ class Stage:
 
 def _check_files(job: AuditJob) -> None:
     assert Path(job.state).is_file()
-    assert all(Path(each.path).is_file() for each in (*job.contributions, *job.samples))
+    paths = [*(each.path for each in job.contributions), *(each.path for each in job.samples)]
+    assert all(Path(path).is_file() for path in paths)
 
 
 def answer(**fields: object) -> AuditAnswer:
