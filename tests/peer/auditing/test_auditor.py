@@ -105,7 +105,7 @@ class Stage:
         results = [
             Measured(
                 key=each.key, blob=each.blob, finding="tried", change=HARM if each.key == BEN else -HARM,
-                error=ERROR, norm=1.0, alignment=0, audited=True,
+                error=ERROR, norm=1.0, alignment=0, audited=True, taken=each.taken,
             )
             for each in job.contributions
         ]  # fmt: skip
