@@ -107,6 +107,7 @@ def start_logging(debug: bool) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for ours in ("barnraise", "coordinator", "peer"):
         logging.getLogger(ours).setLevel(logging.DEBUG if debug else logging.INFO)
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # read when grpc is first imported
+    # gRPC's core writes what strangers send to standard error, as it is. Read when grpc is first imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # hivemind reports its own shutdown as errors, and unreachable neighbours as warnings
     logging.getLogger("hivemind").setLevel(logging.WARNING if debug else logging.CRITICAL)
