@@ -48,6 +48,13 @@ def test_the_bars_are_missed() -> None:
     assert [line.startswith("- met") for line in verdicts([ROW], harmless)] == [False, True]
 
 
+def test_the_lowest_of_several_seeds_is_shown_where_it_differs() -> None:
+    other, alone = Cell(SIGN_FLIP, 5, 3, "audits", 2), Cell(None, 5, 0, "none", 2)
+    row = Row("sign flip", True, 3, 8, {"audits": [(AUDITED, ALONE), (other, alone)]})
+    found = outcomes(1.5, 1.0, 0.0) | {other.name: Outcome(3.0, 1.2), alone.name: Outcome(3.0, 1.0)}
+    assert "| sign flip | 3 of 8 | – | – | 95% (90%) | 0% | 0 |" in attack_table([row], found)
+
+
 def test_a_plan_has_each_attack_at_once_and_by_sleepers() -> None:
     rows = Plan(["3/8", "7/16"], ["none", "audits"], [1, 2], "4-bit", "bigram").rows()
     assert len(rows) == 2 * (11 + 4) + 1 + 0, "the flood has a size of its own"

@@ -4,7 +4,9 @@ Each audit gives a *score* (`barnraise.contract.audit_figures`) in [FLOOR, 1]: 1
 the loss of secret samples by as much as an honest one changes it, below 0 where it lowers the loss.
 
 **Harm.** Hypothesis: the key is honest, so the expected score of each of its audits, given all before, is at
-most TOLERANCE. An account begins with 1 and bets a share of it against the hypothesis in each audit:
+most TOLERANCE. It is about the whole score, the larger one of two ways to do harm; that it holds was measured
+for kinds of honest contributions (`scripts/bench audits`, docs/PERFORMANCE.md). An account begins with 1 and
+bets a share of it against the hypothesis in each audit:
 
     wealth ← wealth · (1 + bet · (score − TOLERANCE)),   0 ≤ bet < 1 / (TOLERANCE − FLOOR)
 

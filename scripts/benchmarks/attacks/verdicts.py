@@ -66,7 +66,7 @@ class Row:
 
 
 def attack_table(rows: Sequence[Row], results: Results) -> str:
-    """Markdown: the mean share of the gain that is kept."""
+    """Markdown: the mean share of the gain that is kept over the seeds, and the lowest where it differs."""
     lines = [
         "| attack | attackers | without defence | caps and clipping | with audits | largest weight | rounds"
         " until they weigh nothing |",
@@ -78,8 +78,8 @@ def attack_table(rows: Sequence[Row], results: Results) -> str:
             continue
         defended = found["audits"] or found["caps"]
         cells = [row.attack, f"{row.attackers} of {row.peers}"]
-        cells += [_percent([each.share for each in found[arm]]) for arm in ARMS]
-        cells += [_percent([max((each.weight for each in defended), default=0.0)]), _rounds(found["audits"])]
+        cells += [_shares([each.share for each in found[arm]]) for arm in ARMS]
+        cells += [f"{max((each.weight for each in defended), default=0.0):.0%}", _rounds(found["audits"])]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -113,8 +113,11 @@ def _met(met: bool) -> str:
     return "met" if met else "**missed**"
 
 
-def _percent(shares: Sequence[float]) -> str:
-    return f"{statistics.fmean(shares):.0%}" if shares else "–"
+def _shares(shares: Sequence[float]) -> str:
+    if not shares:
+        return "–"
+    mean, lowest = f"{statistics.fmean(shares):.0%}", f"{min(shares):.0%}"
+    return mean if mean == lowest else f"{mean} ({lowest})"
 
 
 def _rounds(found: Sequence[Kept]) -> str:
