@@ -54,14 +54,14 @@ class Evidence:
     auditors: frozenset[PublicKey] = frozenset()
     """Who else than the coordinator tried its contributions."""
 
-    def after(self, figures: Figures, auditor: str | None = None) -> Evidence:
-        """With one more audit. auditor: as of `AuditReport`."""
+    def after(self, figures: Figures, auditor: str | None, *, earns: bool) -> Evidence:
+        """With one more audit. auditor: as of `AuditReport`. earns: whether it may count as work."""
         kept, before = (*self.figures, figures), self.before
         if len(kept) > MAX_FIGURES:
             oldest, *rest = kept
             before = MappingProxyType({claim: before[claim].after(oldest.score, claim) for claim in CLAIMS})
             kept = tuple(rest)
-        good = figures.finding == "tried" and figures.score <= TOLERANCE
+        good = earns and figures.finding == "tried" and figures.score <= TOLERANCE
         auditors = self.auditors if auditor is None else self.auditors | {PublicKey(auditor)}
         return replace(
             self,
@@ -120,7 +120,7 @@ class Ledger:
             opposed = found.distance > TOLERANCE or result.taken < MILLION
             evidence = replace(self.of(key, standings[key]), opposed=opposed)
             if result.audited or result.finding != "tried":
-                evidence = evidence.after(found, report.auditor)
+                evidence = evidence.after(found, report.auditor, earns=result.taken == MILLION)
             by_key.pop(key, None)
             by_key[key] = evidence  # the newest are last
         newest = dict(islice(by_key.items(), max(0, len(by_key) - MOST_KEYS), None))

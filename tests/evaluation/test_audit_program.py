@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from barnraise.contract.audit_figures import MOST
+from barnraise.contract.audit_figures import MOST, STEP_SHARE
 from barnraise.contract.spec import AdamW, RunSpec
 from barnraise.contract.state import Array
 from barnraise.core.ids import blob_hash
 from barnraise.evaluation.audit_job import AuditJob, AuditReply, SecretSample, Tried
-from barnraise.evaluation.audit_program import audit, step_size, summary
+from barnraise.evaluation.audit_program import audit, summary, tried_step
 from barnraise.fold.codec import encode_in_place
 from barnraise.models.trainable import initial_state
 from barnraise.runtime.blob_store import BlobStore
@@ -146,7 +146,8 @@ def test_a_loss_that_is_not_finite_is_the_most_harm() -> None:
 
 def test_adamw_s_step_does_not_depend_on_the_size_of_the_gradient() -> None:
     spec = parts.run_spec(outer=AdamW())
-    small, large = (step_size(spec, norm, parts.LAYOUT, 0.5) * norm for norm in (1e-3, 1e3))
+    small, large = (tried_step(spec, norm, parts.LAYOUT, 0.5) * norm for norm in (1e-3, 1e3))
     assert small == pytest.approx(large)
-    assert math.isfinite(step_size(spec, 0.0, parts.LAYOUT, 1.0)), "an empty contribution has no norm"
-    assert step_size(parts.run_spec(), 1e3, parts.LAYOUT, 0.25) == 0.25
+    assert math.isfinite(tried_step(spec, 0.0, parts.LAYOUT, 1.0)), "an empty contribution has no norm"
+    steps = [tried_step(parts.run_spec(), 1e3, parts.LAYOUT, taken) for taken in (1.0, 0.25, 0.01)]
+    assert steps == [STEP_SHARE, STEP_SHARE, 0.01], "no more than the fold takes"

@@ -1,9 +1,9 @@
 """The figures of an audit, and the score that follows from them. Integers, so that all find the same score.
 
-A contribution is tried alone: STEP_SHARE of its step, clipped as the fold clips it, is taken from the state
-that it started from. The whole step would raise the loss of other samples for most honest contributions once
-training is near its end, because the noise of one volunteer's batches is in it; in the round's mean it
-cancels. A share of it shows the direction (docs/PERFORMANCE.md has the figures).
+A contribution is tried alone: STEP_SHARE of its step, and no more of it than the fold takes, is taken from
+the state that it started from. The whole step would raise the loss of other samples for most honest
+contributions once training is near its end, because the noise of one volunteer's batches is in it; in the
+round's mean it cancels. A share of it shows the direction (docs/PERFORMANCE.md has the figures).
 
 Two things count as harm, and the score is the larger one:
 

@@ -186,19 +186,20 @@ def _tried(
     for place in wanted:
         decoder = _decoder(job.contributions[place], job.spec, layout)
         taken = job.contributions[place].taken / MILLION
-        share = np.float32(step_size(job.spec, norms[place], layout, taken) * STEP_SHARE)
+        share = np.float32(tried_step(job.spec, norms[place], layout, taken))
         _set(params, ((name, state[name] - share * decoder.tensor(name)) for name, _ in layout))
         yield summary(passes.losses(model, samples) - before)
 
 
-def step_size(spec: RunSpec, norm: float, layout: Layout, taken: float) -> float:
-    """What a step of the outer optimizer multiplies an update by. AdamW's steps have a size of their own.
+def tried_step(spec: RunSpec, norm: float, layout: Layout, taken: float) -> float:
+    """What an update is multiplied by for its trial: STEP_SHARE of a step of the outer optimizer, and no more
+    than the fold takes. AdamW's steps have a size of their own.
 
     taken: the share of the update that is not clipped.
     """
     if not isinstance(spec.outer, AdamW):
-        return spec.outer.lr * taken
-    return spec.outer.lr * math.sqrt(layout.parameters) / (norm or 1)
+        return spec.outer.lr * min(STEP_SHARE, taken)
+    return STEP_SHARE * spec.outer.lr * math.sqrt(layout.parameters) / (norm or 1)
 
 
 def summary(differences: npt.NDArray[np.float64]) -> tuple[int, int]:

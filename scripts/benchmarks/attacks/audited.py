@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from barnraise.contract.audit_figures import MILLION, STEP_SHARE
+from barnraise.contract.audit_figures import MILLION
 from barnraise.contract.audit_report import AuditReport, AuditResult
 from barnraise.contract.shards import Sample
 from barnraise.contract.spec import RunSpec
@@ -21,7 +21,7 @@ from barnraise.contract.standing import Standing
 from barnraise.contract.state import TrainState
 from barnraise.core.ids import PublicKey, blob_hash
 from barnraise.evaluation.audit_job import AuditJob, Tried
-from barnraise.evaluation.audit_program import Directions, step_size, summary
+from barnraise.evaluation.audit_program import Directions, summary, tried_step
 from barnraise.fold.aggregators import Contribution, taken_of
 from coordinator.audits.choose import SAMPLES, audited_keys
 from coordinator.audits.ledger import Ledger
@@ -84,7 +84,7 @@ class Audited(Caps):
         usual = self._auditor.losses(samples)
         for place, each in enumerate(sent):
             norm = directions.norms[place]
-            step = step_size(self._spec, norm, state.layout, taken[place] / MILLION)
+            step = tried_step(self._spec, norm, state.layout, taken[place] / MILLION)
             change, error = self._tried(state, each, step, samples, usual) if each.key in chosen else (0, 0)
             yield AuditResult(
                 key=each.key, blob=blob_hash(each.blob), finding=found[place], audited=each.key in chosen,
@@ -95,8 +95,9 @@ class Audited(Caps):
     def _tried(
         self, state: TrainState, sent: Sent, step: float, samples: Sequence[Sample], usual: np.ndarray
     ) -> tuple[int, int]:
-        share = np.float32(step * STEP_SHARE)
-        params = {name: array - share * sent.decoder.tensor(name) for name, array in state.params.items()}
+        params = {
+            name: array - np.float32(step) * sent.decoder.tensor(name) for name, array in state.params.items()
+        }
         self._auditor.load(replace(state, params=params))
         return summary((self._auditor.losses(samples) - usual).astype(np.float64))
 

@@ -278,7 +278,7 @@ class _Audit:
         self.auditor.load(self.state)
         before = sample_losses(self.auditor, secret)
         for (place, name), update, norm, alignment in zip(who, updates, norms, aligned, strict=True):
-            taken = STEP_SHARE * min(1.0, most / norm) if norm else 0.0
+            taken = min(STEP_SHARE, most / norm) if norm else 0.0
             change, error = summary(self._losses(update, taken, secret) - before)
             yield Found(place, self.number, name, change, error, alignment)
 

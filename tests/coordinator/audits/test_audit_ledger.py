@@ -200,6 +200,14 @@ def test_what_is_clipped_is_watched_and_no_reference() -> None:
     assert ledger.suspicious == {*bad}
 
 
+def test_what_is_clipped_earns_nothing() -> None:
+    """Large noise lowers the loss by luck now and then."""
+    standings = {**TRUSTED, BAD_KEY: Standing("probation")}
+    lucky = result(BAD_KEY, 10 * GOOD, alignment=0, taken=50_000)
+    ledger = Ledger().after(report(0, *(result(key, GOOD) for key in TRUSTED), lucky), standings)
+    assert ledger.of(BAD_KEY, standings[BAD_KEY]).work == 0
+
+
 def test_a_round_counts_once() -> None:
     standing = {BAD_KEY: Standing("probation")}
     once = played(standing, {BAD_KEY: BAD}, range(3))
