@@ -34,8 +34,9 @@ class Membership:
 
     @classmethod
     def of(cls, heartbeats: Iterable[Presence]) -> Membership:
-        """The newest heartbeat of each volunteer; those that are leaving do not count."""
-        return cls({PublicKey(beat.owner): beat for beat in heartbeats if beat.doing != "leaving"})
+        """The newest heartbeat of each volunteer, by key; those that are leaving do not count."""
+        ordered = sorted(heartbeats, key=lambda beat: beat.owner)  # the network names them in any
+        return cls({PublicKey(beat.owner): beat for beat in ordered if beat.doing != "leaving"})
 
     def __len__(self) -> int:
         return len(self.presences)

@@ -27,6 +27,13 @@ def key(owner: Identity) -> PublicKey:
     return PublicKey(owner.public)
 
 
+def test_the_order_does_not_follow_that_of_the_heartbeats() -> None:
+    """The network names them in another one each time, and each change of a report is a log line."""
+    heartbeats = [presence(who) for who in (ADA, BEN, STRANGER)]
+    there, back = Membership.of(heartbeats), Membership.of(heartbeats[::-1])
+    assert [*there.presences] == [*back.presences] == sorted(there.presences)
+
+
 def test_volunteers_that_leave_do_not_count() -> None:
     members = Membership.of([beat(ADA), beat(BEN, "leaving")])
     assert len(members) == 1
