@@ -93,15 +93,8 @@ class Resting(Reason):
     seconds: float
 
 
-AuditEvent = (
-    AwaitingRound
-    | NotVouched
-    | AuditStarts
-    | RoundTried
-    | ReportTaken
-    | StateMissing
-    | AuditFailed
-    | CallFailed
-    | NotAsked
-    | Resting
-)
+RoundEvent = AuditStarts | RoundTried | ReportTaken | StateMissing | AuditFailed
+"""About a round that we were given."""
+PauseEvent = AwaitingRound | NotVouched | CallFailed | NotAsked | Resting
+"""Why we audit nothing now."""
+AuditEvent = RoundEvent | PauseEvent

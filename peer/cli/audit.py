@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import click
 
 from barnraise.contract.invite import parse_invite
+from barnraise.runtime.clock_steps import ClockSet
 from barnraise.runtime.console import plain_errors
 from barnraise.runtime.console_streams import outlive_display
+from barnraise.runtime.pauses import Paused
 from peer.cli.key import data_dir_option
 from peer.cli.listen_option import check_listens, listen_option
 from peer.cli.options import (
@@ -19,21 +21,20 @@ from peer.cli.options import (
     cache_option,
     max_download_option,
     max_upload_option,
-    threads_option,
 )
 from peer.data_dir import own_folder
 
 log = logging.getLogger("peer")
 
 if TYPE_CHECKING:
-    from barnraise.runtime.clock_steps import ClockSet
-    from barnraise.runtime.pauses import Paused
     from peer.auditing.events import AuditEvent
 
 
 @click.command()
 @click.argument("invite")
-@threads_option
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="CPU threads to compute with. Default: half of the cores."
+)
 @base_option
 @listen_option
 @max_upload_option
@@ -71,9 +72,6 @@ def audit(
     from peer.volunteer.node import NetworkSettings
 
     def notify(event: AuditEvent | Paused | ClockSet) -> None:
-        from barnraise.runtime.clock_steps import ClockSet
-        from barnraise.runtime.pauses import Paused
-
         notice = volunteer_message(event) if isinstance(event, Paused | ClockSet) else audit_message(event)
         log.info("%s", notice)
 

@@ -16,8 +16,10 @@ from peer.auditing.events import (
     CallFailed,
     NotAsked,
     NotVouched,
+    PauseEvent,
     ReportTaken,
     Resting,
+    RoundEvent,
     RoundTried,
     StateMissing,
 )
@@ -31,15 +33,13 @@ _TAKEN: dict[Taken, str] = {
 }
 
 
-def audit_message(event: AuditEvent) -> str:  # noqa: C901 (one case a type)
+def audit_message(event: AuditEvent) -> str:
+    """What an auditor does, or why it does nothing."""
+    return _round(event) if isinstance(event, RoundEvent) else _pause(event)
+
+
+def _round(event: RoundEvent) -> str:
     match event:
-        case AwaitingRound():
-            return "waiting for a round to audit"
-        case NotVouched(run, key, seconds):
-            return (
-                f"the maintainer of {run} has not vouched for your key. On the coordinator's machine:"
-                f" `coordinator vouch {run} {key}`. Asking again every {seconds:.0f} s"
-            )
         case AuditStarts(round, contributions, samples):
             return f"round {round}: trying {contributions} contributions on {samples} samples"
         case RoundTried(round, seconds, harmful):
@@ -53,6 +53,19 @@ def audit_message(event: AuditEvent) -> str:  # noqa: C901 (one case a type)
         case AuditFailed(round, failure, seconds):
             again = format_seconds(seconds)
             return f"round {round} cannot be audited here: {failure_message(failure)}; again in {again}"
+        case _:
+            assert_never(event)
+
+
+def _pause(event: PauseEvent) -> str:
+    match event:
+        case AwaitingRound():
+            return "waiting for a round to audit"
+        case NotVouched(run, key, seconds):
+            return (
+                f"the maintainer of {run} has not vouched for your key. On the coordinator's machine:"
+                f" `coordinator vouch {run} {key}`. Asking again every {seconds:.0f} s"
+            )
         case CallFailed(problem, seconds):
             return f"{problem}; asking again in {seconds:.0f} s"
         case NotAsked(wrong):
