@@ -27,7 +27,7 @@ from barnraise.core.signed import Signed, sign
 from barnraise.network import dht_storage, gossip_policy
 from barnraise.network.dht_storage import MAX_PER_ENTRY, BoundedStorage
 from barnraise.network.gossip import MAX_QUEUED, Gossip
-from barnraise.network.gossip_policy import MAX_COMMITS, Novelty, RecordCache
+from barnraise.network.gossip_policy import MAX_COMMITS, Novelty, RecordCache, forward_targets
 from barnraise.network.key_access import Access, KeyAccess, nobody
 from barnraise.network.peer_guard import PeerGuard
 from barnraise.network.record_dht import RecordValidator
@@ -185,6 +185,22 @@ def test_what_waits_to_be_forwarded_has_a_bound_and_trusted_keys_have_places(is_
         return forwarded
 
     assert bool(asyncio.run(play())) is is_trusted
+
+
+@pytest.mark.parametrize("is_trusted", [True, False])
+def test_a_head_reaches_trusted_contributors_among_two_thousand_keys(
+    is_trusted: bool,
+) -> None:
+    """Keys that no program is behind take nothing on: a head that only they get is found 5 s later."""
+    trusted = {TRUSTED.public, parts.BEN.public} if is_trusted else set()
+    everyone = {key.public for key in KEYS} | {TRUSTED.public, parts.BEN.public}
+    random = Random(1)
+    found = forward_targets(
+        parts.head(), Novelty.NEW, own=parts.AUTHORITY.public, counting=(),
+        present=[heartbeat(key).value for key in (*KEYS, TRUSTED, parts.BEN)],  # type: ignore[misc]
+        draw=random.sample, signer=parts.AUTHORITY.public, contributing=everyone, trusts=trusted.__contains__,
+    )  # fmt: skip
+    assert ({TRUSTED.public, parts.BEN.public} <= {*found}) is is_trusted
 
 
 def test_newcomers_do_not_crowd_out_who_is_present() -> None:

@@ -220,6 +220,7 @@ class Gossip:
             draw=self._random.sample,
             signer=signed.signer,
             contributing=self._cache.contributing,
+            trusts=self._keys.trusts,
         )
         places = MAX_QUEUED if self._comes_first(signed.signer) else MAX_QUEUED // 2
         for peer in targets[: max(0, places - len(self._sending))]:
