@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from jinja2 import Environment
 from jinja2.exceptions import TemplateError, TemplateSyntaxError
 from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -44,6 +45,8 @@ _DATE = date(2024, 7, 26)
 """Some templates write today's date. The same records must give the same shards on every day, so these
 templates get the date that Llama 3's falls back to."""
 _DIRECTIVES = (*"aAbBcdeFHIjmMpSTxXyY", "-d", "-H", "-I", "-m", "-M", "-S")
+_UNBOUNDED = frozenset({"**", "round"})
+"""Operator and filter that compute powers: one call can take hours, and nothing interrupts it."""
 _FIXED_DATE = (
     "{%- macro strftime_now(format) -%}{{ format"
     + "".join(f" | replace('%{each}', '{_DATE.strftime('%' + each)}')" for each in _DIRECTIVES)
@@ -107,6 +110,7 @@ class ChatTemplate:
     def _rendered(
         self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]], options: Mapping[str, bool]
     ) -> Any:
+        _refuse_powers(self.text)
         text = _FIXED_DATE + self.text if "strftime_now" in self.text else self.text
         return render_jinja_template(
             conversations=[list(turns)],
@@ -115,6 +119,14 @@ class ChatTemplate:
             **options,
             **self.special_tokens,
         )
+
+
+@lru_cache(maxsize=16)
+def _refuse_powers(text: str) -> None:
+    """Raise TemplateError for a template that computes powers."""
+    for _, kind, value in Environment().lex(text):
+        if kind in ("operator", "name") and value in _UNBOUNDED:
+            raise TemplateError(f"it computes powers (`{value}`), which no chat needs")
 
 
 @cache

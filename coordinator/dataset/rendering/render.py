@@ -38,6 +38,8 @@ from coordinator.dataset.rendering.masks import MarkedText, Marker
 from coordinator.dataset.rendering.text_encoder import TextEncoder, parts
 from coordinator.dataset.rows.row import BadRow, Unusable
 
+MAX_RENDERED = 2**24
+"""Characters of one chat, which take 0.5 GB in the tokenizer."""
 TEXT = "text"
 """The method of plain text, all of which is trained on."""
 
@@ -236,6 +238,11 @@ def _trained_spans(chat: Chat, marked: MarkedText) -> list[Span]:
 
 def _check_written(text: str) -> None:
     """Raises Unusable for what the template itself writes and no tokenizer takes; the records are checked."""
+    if len(text) > MAX_RENDERED:
+        raise Unusable(
+            f"the chat template writes {len(text):,} characters for it, and the most is {MAX_RENDERED:,}",
+            fix="Correct the template, or choose another one by `chat_template` under [data] in run.toml.",
+        )
     try:
         text.encode()
     except UnicodeEncodeError as error:

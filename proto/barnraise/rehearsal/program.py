@@ -55,6 +55,7 @@ from barnraise.rehearsal.replies import (
 )
 from barnraise.rehearsal.samples import RehearsalSamples
 from barnraise.runtime.child_process import NICENESS
+from barnraise.runtime.memory_limit import lift_memory_limit
 
 _LORA_B = 0.02
 """Standard deviation of the adapter's second matrix: at its first value, 0, no gradient reaches the first."""
@@ -79,6 +80,7 @@ class _Structure:
 def main() -> None:
     folder, request_folder = map(Path, sys.argv[1:])
     os.nice(NICENESS)
+    lift_memory_limit()  # of the dataset's builder, which starts this program
     _volunteer_for_the_killer()
     request = Request.model_validate_json((request_folder / REQUEST).read_bytes())
     try:

@@ -229,7 +229,7 @@ def test_a_template_that_does_not_end_is_refused(tmp_path: Path, monkeypatch: py
         ("{{ foo(messages) }}", "UndefinedError: 'foo' is undefined"),
         ("{{ 1 // 0 }}", "ZeroDivisionError"),
         ("{% for i in range(1000000) %}{% endfor %}", "OverflowError: Range too big"),
-        ("{{ 'a' * 10**12 }}", "MemoryError"),
+        ("{{ 'a' * 1000000000000 }}", "MemoryError"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
     ],
 )
