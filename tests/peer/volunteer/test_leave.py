@@ -12,10 +12,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = """\
 import asyncio, os, signal, sys
-from peer.volunteer.join import _leave_on_signals
+from peer.volunteer.node import leave_on_signals
 
 async def main(numbers):
-    leaving = _leave_on_signals()
+    leaving = leave_on_signals()
     for number in numbers:
         os.kill(os.getpid(), number)
     await asyncio.wait_for(leaving.wait(), 30)
