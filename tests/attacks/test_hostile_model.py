@@ -155,8 +155,13 @@ def test_any_json_of_a_model_is_bounded(
 def test_what_is_published_names_no_code(hostile: Callable[..., Path], tmp_path: Path) -> None:
     folder = hostile(attn_implementation=KERNEL, auto_map={"AutoModel": f"{KERNEL}--x.Y"})
     (tmp_path / "out").mkdir()
+    path = folder / "tokenizer_config.json"
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"auto_map": {"AutoTokenizer": f"{KERNEL}--x.Y"}})
+    )
     write_descriptions([folder], tmp_path / "out")
-    assert KERNEL not in (tmp_path / "out" / "config.json").read_text()
+    for name in ("config.json", "tokenizer_config.json"):
+        assert KERNEL not in (tmp_path / "out" / name).read_text()
 
 
 def test_modules_and_buffers_are_bounded(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def write_descriptions(
             _write(folder / CONFIG, config)
     if TOKENIZER_CONFIG in found:
         template = found[TEMPLATE].read_text(encoding="utf-8") if TEMPLATE in found else None
-        table = compatible_tokenizer_config(_read(found[TOKENIZER_CONFIG]), template or None)
+        table = compatible_tokenizer_config(reduced(_read(found[TOKENIZER_CONFIG])), template or None)
         _write(folder / TOKENIZER_CONFIG, table)
         if SPECIAL_TOKENS not in found:
             _write(folder / SPECIAL_TOKENS, special_tokens_map(table))
