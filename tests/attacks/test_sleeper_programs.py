@@ -93,7 +93,7 @@ def test_the_run_goes_back_once_and_then_halts_until_its_maintainer_decides(tmp_
         for peer in (ada, ben, fay):
             peer.wait_for(rf"^round {following + 1}: ")
         check_agreement(coordinator, ada, ben, fay)
-        assert ada.states()[ended + 1] == ada.states()[to]
+        assert ada.states()[ended + 1] == coordinator.states()[to]
         command.await_level("eve", "banned")
         shown = command("verdicts")
         assert "is suspended since" in shown
