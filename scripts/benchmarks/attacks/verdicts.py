@@ -79,7 +79,8 @@ def attack_table(rows: Sequence[Row], results: Results) -> str:
         defended = found["audits"] or found["caps"]
         cells = [row.attack, f"{row.attackers} of {row.peers}"]
         cells += [_shares([each.share for each in found[arm]]) for arm in ARMS]
-        cells += [f"{max((each.weight for each in defended), default=0.0):.0%}", _rounds(found["audits"])]
+        largest = f"{max(each.weight for each in defended):.0%}" if defended else "–"
+        cells += [largest, _rounds(found["audits"])]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
