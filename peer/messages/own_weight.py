@@ -32,7 +32,8 @@ def _limit(limit: Limited) -> str:
         case ClaimLimited(most):
             return f"a contribution counts as {most:,} tokens at most, by the median of the trusted ones"
         case OnProbation(work, needed):
-            return f"this key is on probation, with {work} of {needed} audited contributions"
+            first = "; it counts once the log has its first" if work == 0 else ""
+            return f"this key is on probation, with {work} of {needed} audited contributions{first}"
         case KeyShareLimited(share):
             return f"one key counts as {float(share):.0%} of a round at most"
         case ProbationShareLimited(share):

@@ -36,6 +36,8 @@ LINK = parts.link(
     previous=parts.HASH_A,
 )
 
+LIMITED = (ClaimLimited(160), OnProbation(1, 20), ProbationShareLimited(Fraction(1, 5)))
+
 
 @pytest.mark.parametrize(
     ("standings", "trust", "expected"),
@@ -44,9 +46,12 @@ LINK = parts.link(
         (
             NONE,
             OPEN,
-            OwnWeight(
-                Round(0), 840, 7, 47, (ClaimLimited(160), OnProbation(0, 20)),
-            ),
+            OwnWeight(Round(0), 840, 0, 40, (ClaimLimited(160), OnProbation(0, 20))),
+        ),
+        (
+            standings_of({parts.ADA.public: Standing("probation", 1)}),
+            OPEN,
+            OwnWeight(Round(0), 840, 10, 50, LIMITED),
         ),
         (
             standings_of({parts.ADA.public: Standing("probation", 20)}),
