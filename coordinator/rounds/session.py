@@ -262,8 +262,8 @@ class Session:
             await self.announce_head()
             await asyncio.to_thread(self.store.rebuild)
             await self.publisher.write_checkpoint(leads=self._leads)
-            await self.publisher.update_archive()
         await self.announce_head()
+        await self.publisher.update_archive()
 
     async def _follow(self, joint: JointClosing) -> None:
         """Take part in the agreement with other closers, and enter what was agreed on."""
