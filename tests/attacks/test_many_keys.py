@@ -27,7 +27,14 @@ from barnraise.core.signed import Signed, sign
 from barnraise.network import dht_storage, gossip_policy
 from barnraise.network.dht_storage import MAX_PER_ENTRY, BoundedStorage
 from barnraise.network.gossip import MAX_QUEUED, Gossip
-from barnraise.network.gossip_policy import MAX_COMMITS, Novelty, RecordCache, forward_targets
+from barnraise.network.gossip_policy import (
+    FAN_OUT,
+    MAX_COMMITS,
+    WORKING_FAN_OUT,
+    Novelty,
+    RecordCache,
+    forward_targets,
+)
 from barnraise.network.key_access import Access, KeyAccess, nobody
 from barnraise.network.peer_guard import PeerGuard
 from barnraise.network.record_dht import RecordValidator
@@ -201,6 +208,25 @@ def test_a_head_reaches_trusted_contributors_among_two_thousand_keys(
         draw=random.sample, signer=parts.AUTHORITY.public, contributing=everyone, trusts=trusted.__contains__,
     )  # fmt: skip
     assert ({TRUSTED.public, parts.BEN.public} <= {*found}) is is_trusted
+
+
+def test_a_swarm_of_new_keys_does_not_flood_its_one_trusted_key() -> None:
+    """Each volunteer forwards each head: with all of them sent to one, that one could serve nothing else."""
+    volunteers, random = [*KEYS[:200], TRUSTED], Random(1)
+    present = [heartbeat(key).value for key in volunteers]
+    contributing = {key.public for key in (*KEYS[:19], TRUSTED)}
+
+    def forwarded(own: Identity) -> list[PublicKey]:
+        return forward_targets(
+            parts.head(), Novelty.NEW, own=own.public, counting=(), present=present,  # type: ignore[arg-type]
+            draw=random.sample, signer=parts.AUTHORITY.public, contributing=contributing,
+            trusts={TRUSTED.public}.__contains__,
+        )  # fmt: skip
+
+    received = sum(TRUSTED.public in forwarded(own) for own in KEYS[:200])
+    fair = 200 * (FAN_OUT / 200 + WORKING_FAN_OUT / len(contributing))
+    assert 0 < received < 2 * fair < 200
+    assert TRUSTED.public in forwarded(parts.AUTHORITY), "its owner prefers trusted ones"
 
 
 def test_newcomers_do_not_crowd_out_who_is_present() -> None:

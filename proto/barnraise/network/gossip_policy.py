@@ -223,8 +223,9 @@ def forward_targets(
 
     The coordinator and the closers receive heartbeats and commits from their owners, and each other's heads,
     each time they are announced. Heads and commits are forwarded, once, to some of the known volunteers, and
-    to some that contribute: where most keys only send heartbeats, few of the others forward anything. Those
-    are trusted ones where there are: in an open run any number of keys may announce commits.
+    to some that contribute: where most keys only send heartbeats, few of the others forward anything. In an
+    open run any number of keys may announce commits, so the owner, trusted keys and those that count forward
+    to trusted ones of these. Others do not: a whole swarm would send each record to its few trusted keys.
 
     novelty: what the record was to this node. counting: the coordinator and the closers. draw: picks a number
     of list items at random. signer: of the record. contributing: owners of commits that were received.
@@ -235,7 +236,8 @@ def forward_targets(
         others = [key for p in present if (key := PublicKey(p.owner)) not in (own, owner)]
         drawn = draw(others, min(FAN_OUT, len(others)))
         working = [key for key in others if key in contributing and key not in drawn]
-        working = [*filter(trusts, working)] or working
+        if own in (owner, *counting) or trusts(own):
+            working = [*filter(trusts, working)] or working
         targets += [*drawn, *draw(working, min(WORKING_FAN_OUT, len(working)))]
     return targets
 
