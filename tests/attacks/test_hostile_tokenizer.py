@@ -7,12 +7,14 @@ character by a book.
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import pytest
-from tokenizers import Regex, Tokenizer, normalizers, processors
+from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers, processors
 
 from barnraise.models.model_config import MAX_JSON_BYTES
 from barnraise.models.tokenizer_files import load_tokenizer, reduced_settings
@@ -100,20 +102,42 @@ def test_a_text_is_neither_padded_nor_cut(folder: Path) -> None:
 LONG = "x" * 100_000
 
 
+def charsmap(text: str) -> normalizers.Precompiled:
+    """SentencePiece's table, with a trie that finds nothing and one text to put in."""
+    return normalizers.Precompiled(struct.pack("<I", 4) + bytes(4) + text.encode() + bytes(1))
+
+
+def test_a_table_of_characters_with_texts_of_unicode_is_taken(folder: Path) -> None:
+    def converted(tokenizer: Tokenizer) -> None:
+        replaced = normalizers.Replace(Regex(" {2,}"), "▁")
+        tokenizer.normalizer = normalizers.Sequence([charsmap(normalize("NFKC", "\ufdfa")), replaced])
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+
+    edit(folder, converted)
+    assert load_tokenizer(folder)
+
+
 @pytest.mark.parametrize(
-    "normalizer",
+    "part",
     [
         normalizers.Replace("a", LONG),
         normalizers.Replace(Regex(""), LONG),
         normalizers.Prepend(LONG),
         normalizers.Sequence([normalizers.Replace("a", "aa")] * 40),  # 2^40 times as long
         normalizers.Sequence([normalizers.Sequence([normalizers.Replace("a", "aaa")] * 5)]),
+        normalizers.Sequence([normalizers.ByteLevel()] * 40),  # each writes two characters for "é"
+        normalizers.Sequence([normalizers.BertNormalizer()] * 40),
+        charsmap(LONG),
+        pre_tokenizers.Sequence([pre_tokenizers.ByteLevel(use_regex=False)] * 40),
     ],
     ids=lambda found: type(found).__name__,
 )
-def test_a_text_does_not_grow_without_bound(normalizer: Any, folder: Path) -> None:
+def test_a_text_does_not_grow_without_bound(part: Any, folder: Path) -> None:
     def grows(tokenizer: Tokenizer) -> None:
-        tokenizer.normalizer = normalizer
+        if isinstance(part, normalizers.Normalizer):
+            tokenizer.normalizer = part
+        else:
+            tokenizer.pre_tokenizer = part
 
     edit(folder, grows)
     with pytest.raises(ValueError, match="times as long"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ MAX_TOKENIZER_BYTES = 2**27
 """Of tokenizer.json and other lists of tokens: the largest have 35 MB."""
 MAX_ADDED_TOKENS = 2**18
 """Tokens beyond the vocabulary's; the largest known have 7,000."""
-MAX_GROWTH = 64
-"""Times that a tokenizer's replacements lengthen a text at most; the known ones put in single characters."""
+MAX_GROWTH = 128
+"""Times that a tokenizer's parts lengthen a text at most. Known ones put in single characters, or Unicode's
+compatible forms of at most 18, and write a character for each byte once."""
 MAX_PART_BYTES = 2**20
 """Of the part of tokenizer.json that adds special tokens; the largest known have some kB."""
 _LISTS = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt")
@@ -122,7 +124,7 @@ def _write_reduced(folder: Path, copy: Path) -> None:
 def _check_parts(backend: Any) -> None:
     """Raise ValueError where a text becomes much longer before it is cut into tokens, or by tokens added."""
     growth = 1.0
-    for part in _replacements(_state(backend.normalizer)):
+    for part in (*_parts(_state(backend.normalizer)), *_parts(_state(backend.pre_tokenizer))):
         growth *= _growth(part)
         if growth > MAX_GROWTH:
             raise ValueError(f"its tokenizer makes a text more than {MAX_GROWTH} times as long")
@@ -135,18 +137,38 @@ def _state(part: Any) -> Any:
     return None if part is None else json.loads(part.__getstate__())
 
 
-def _replacements(state: Any) -> Iterator[Mapping[str, Any]]:
-    """The parts of a normalizer that put texts of their own in."""
+def _parts(state: Any) -> Iterator[Mapping[str, Any]]:
+    """A part, or those that it consists of."""
     if not isinstance(state, dict):
         return
-    if state.get("type") in ("Replace", "Prepend"):
+    inner = state.get("normalizers", state.get("pretokenizers"))
+    if inner is None:
         yield state
-    for inner in state.get("normalizers", ()):
-        yield from _replacements(inner)
+    for each in inner or ():
+        yield from _parts(each)
 
 
 def _growth(part: Mapping[str, Any]) -> float:
-    """How much longer a text can become by one of them."""
-    content = part.get("content", part.get("prepend", ""))
-    pattern = part.get("pattern", {}).get("String", "")
-    return max(1.0, len(content) / len(pattern)) if pattern else 1.0 + len(content)
+    """How many times as long a text can become by a part, in characters."""
+    match part:
+        case {"type": "Replace", "content": content, "pattern": {"String": pattern}} if pattern:
+            return float(max(1.0, len(content) / len(pattern)))
+        case {"type": "Replace", "content": content} | {"type": "Prepend", "prepend": content}:
+            return 1.0 + len(content)
+        case {"type": "ByteLevel"}:
+            return 4.0  # a character for each byte
+        case {"type": "BertNormalizer"}:
+            return 3.0  # spaces around Chinese characters
+        case {"type": "Precompiled", "precompiled_charsmap": str(charsmap)}:
+            return _longest_replacement(b64decode(charsmap))
+        case _:
+            return 1.0
+
+
+def _longest_replacement(charsmap: bytes) -> float:
+    """Characters of the longest text that SentencePiece's table puts in the place of one.
+
+    The texts are behind a trie, whose size is first, and each ends with a zero byte.
+    """
+    texts = charsmap[4 + int.from_bytes(charsmap[:4], "little") :].decode(errors="replace")
+    return float(max(1, *map(len, texts.split("\0"))))
