@@ -272,9 +272,10 @@ class Exchange:
             link = ends[0] if ends and isinstance(ends[0], Link) else None
             await asyncio.to_thread(self.store.settle, self.follower.layout, link)
         try:
-            if from_checkpoint or place_after(here.position, steps).is_void(here.round):
+            end = place_after(here.position, steps)
+            if from_checkpoint or end.is_void(here.round):
                 for step in steps:  # those before the checkpoint are not passed
-                    self._own_standing.read(step.entry)
+                    self._own_standing.read(step.entry, end.standings)
                 await self._fold_from_checkpoint(head)
             else:
                 await self._pass(steps, head)
@@ -303,7 +304,7 @@ class Exchange:
                 self.retention.folded(step, checkpoint)
             else:
                 follower.amend(step)
-            self._own_standing.read(step.entry)
+            self._own_standing.read(step.entry, end.standings)
 
     def _own_weight(self, link: Link, standings: Standings) -> OwnWeight | None:
         return own_weight(link, standings, self.follower.charter.spec.trust, self.store.identity.public)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from barnraise.contract.audit_figures import Figures
 from barnraise.contract.evidence import TOLERANCE
 from barnraise.contract.log_entries import Change, Entry, changes_of
-from barnraise.contract.standing import Level
+from barnraise.contract.standing import Level, Standings
 from barnraise.contract.verdict import Verdict
 from barnraise.core.errors import KeyBanned, TrustError
 from barnraise.core.ids import PublicKey
@@ -45,9 +45,15 @@ class OwnStandingReader:
     _height: int = -1
     """Of the newest entry that was read."""
 
-    def read(self, entry: Entry) -> None:
-        """Show what an entry says of our key. Raises KeyBanned."""
-        if entry.height > self._height:
+    def read(self, entry: Entry, newest: Standings) -> None:
+        """Show what an entry says of our key. Raises KeyBanned, unless a later entry has lifted the ban.
+
+        newest: at the end of the log, as far as it is known.
+        """
+        lifted = not newest.bans(self.own) and any(
+            change.key == self.own and change.level == "banned" for change in changes_of(entry)
+        )
+        if entry.height > self._height and not lifted:
             self._height = entry.height
             if (found := own_standing(entry, self.own)) is not None:
                 self.notify(found)

@@ -10,6 +10,7 @@ import pytest
 
 from barnraise.contract.log_entries import Change
 from barnraise.core.errors import KeyBanned
+from coordinator.store.next_entry import standing_change_of
 from coordinator.store.rolling_back import rollback_to
 from coordinator.store.run_store import RunStore
 from peer.volunteer.contribution_state import ContributionState
@@ -116,6 +117,21 @@ def test_a_volunteer_that_crashed_before_it_followed(store: RunStore, tmp_path: 
         await again.catch_up()
         check(again)
         assert not again.work.residual
+
+    played(store, tmp_path, play)
+
+
+def test_a_ban_that_was_lifted_meanwhile_ends_nothing(store: RunStore, tmp_path: Path) -> None:
+    """The saved work of a volunteer that comes back is from before the ban."""
+
+    async def play(peer: Peer) -> None:
+        await peer.catch_up()
+        for level in ("banned", "trusted"):
+            change = Change.model_validate({"key": parts.ADA.public, "level": level, "cause": "order"})
+            store.amend(standing_change_of(store.snapshot, [change], [], parts.NOW), parts.NOW)
+        fold_round(store, parts.BEN)
+        await peer.catch_up()
+        check(peer)
 
     played(store, tmp_path, play)
 
