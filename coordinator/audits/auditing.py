@@ -119,8 +119,8 @@ class Auditing:
 
     async def _audited(self, closed: ClosedRound, job: AuditJob, work: Path) -> Audited | EvaluationFailure:
         """By an auditor whose call waits, where there is one; else by this machine alone."""
-        auditor = self.auditors.next()
-        if auditor is not None and auditor not in self.ledger.wrong:
+        auditor = self.auditors.next(lambda key: self._refusal(key) is None)
+        if auditor is not None:
             seconds = self.seconds()
             due = Millis(self.clock() + round(1000 * seconds))
             task = task_of(job, closed.base_state, closed.sizes, self._levels(closed), auditor, due)
@@ -185,9 +185,7 @@ class Auditing:
     async def answer(self, call: Signed[AuditCall]) -> Signed[AuditAnswer]:
         """What an auditor gets: it waits for a round for some seconds."""
         key, run = call.signer, self.store.snapshot
-        wrong = self.ledger.wrong.get(key)
-        refused: Refused | None = None if run.vouches_for(key) else "not vouched"
-        refused = refused if wrong is None else "not asked any more"
+        wrong, refused = self.ledger.wrong.get(key), self._refusal(key)
         taken: Taken = "none"
         task = None
         if refused is None:
@@ -203,6 +201,12 @@ class Auditing:
             at=self.clock(),
         )
         return sign(self.store.authority, answer)
+
+    def _refusal(self, key: PublicKey) -> Refused | None:
+        """Why a key may not audit now; None where it may."""
+        if key in self.ledger.wrong:
+            return "not asked any more"
+        return None if self.store.snapshot.vouches_for(key) else "not vouched"
 
     def _levels(self, closed: ClosedRound) -> dict[PublicKey, Level]:
         return {key: each.level for key, each in standings_of(self.store.snapshot, closed.owners).items()}

@@ -7,7 +7,7 @@ answer in time is left out for a number of rounds that doubles each time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from random import Random, SystemRandom
 
@@ -66,11 +66,13 @@ class Auditors:
         """What an auditor did."""
         return self._records.get(key, Record())
 
-    def next(self) -> PublicKey | None:
-        """Who may have the round that was just closed; None where no call waits."""
+    def next(self, may_audit: Callable[[PublicKey], bool]) -> PublicKey | None:
+        """Who gets the round that was just closed; None where no call waits of a key that may audit now: a
+        call may wait while the log takes its key's trust away.
+        """
         for key, record in self._records.items():
             self._records[key] = replace(record, left_out=max(0, record.left_out - 1))
-        ready = sorted(key for key in self._waiting if not self.of(key).left_out)
+        ready = sorted(key for key in self._waiting if not self.of(key).left_out and may_audit(key))
         return self._random.choice(ready) if ready else None
 
     async def tried(self, key: PublicKey, task: AuditTask, seconds: float) -> Signed[AuditCall] | None:

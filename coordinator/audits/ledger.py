@@ -127,8 +127,14 @@ class Ledger:
         return replace(self, by_key=MappingProxyType(newest), recent=recent, newest=report.round)
 
     def without(self, auditor: PublicKey, wrong: Disagreement) -> Ledger:
-        """Where an auditor reported what is wrong: nothing that rests on its reports counts."""
-        kept = {key: each for key, each in self.by_key.items() if auditor not in each.auditors}
+        """Where an auditor reported what is wrong: nothing that rests on its reports counts. Suspicious keys
+        are watched on, so that their harm is found again at once.
+        """
+        kept = {
+            key: each if auditor not in each.auditors else Evidence(each.level, 0, opposed=True)
+            for key, each in self.by_key.items()
+            if auditor not in each.auditors or each.is_suspicious
+        }
         found = MappingProxyType({**self.wrong, auditor: wrong})
         return replace(self, by_key=MappingProxyType(kept), recent=(), wrong=found)
 

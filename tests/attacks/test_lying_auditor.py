@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from barnraise.core.errors import MalformedRecord
 from barnraise.core.ids import PublicKey
 from barnraise.core.signed import open_signed, sign
 from coordinator.audits import trials
-from coordinator.audits.auditors import LONGEST_LEFT_OUT, Record
+from coordinator.audits.auditors import LONGEST_LEFT_OUT, Auditors, Record
 from coordinator.audits.ledger_file import LedgerFile
 from coordinator.run_folder import AUDITS
 from tests.support import parts
@@ -31,6 +32,7 @@ from tests.support.coordinators import opened_store
 
 HONEST, BAD = parts.ADA.public, parts.BEN.public
 HARM = 200_000
+NANO = 10**9
 
 
 @pytest.fixture
@@ -175,6 +177,50 @@ def test_a_stranger_and_a_key_that_lost_its_trust_are_given_nothing(run: Audited
     run.vouch()
     run.play(run.honest)
     assert run.answers[-1].task is not None
+
+
+@pytest.mark.parametrize("level", ["banned", "probation"])
+def test_a_key_that_loses_its_trust_while_its_call_waits_is_given_nothing(
+    run: AuditedRun, level: Level
+) -> None:
+    run.no_patience()
+    given: list[AuditTask] = []
+    run.play(lambda task: given.append(task), meanwhile=lambda: run.order(AUDITOR.public, level))
+    assert not given
+    assert run.tried_here == [2], "the coordinator audits alone, and waits for no report"
+
+
+def test_another_auditor_gets_the_round_that_one_without_trust_waits_for() -> None:
+    async def chosen(auditors: Auditors) -> PublicKey | None:
+        waiting = [asyncio.create_task(auditors.call(sign(key, call(owner=key.public)))) for key in both]
+        await asyncio.sleep(0)
+        found = auditors.next(lambda key: key == HONEST)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        return found
+
+    both = (parts.ADA, parts.BEN)
+    assert {asyncio.run(chosen(Auditors(60.0))) for _ in range(8)} == {HONEST}
+
+
+def test_harm_of_different_size_on_two_machines_is_no_lie() -> None:
+    """A contribution may be made so that its loss is finite on one of two machines alone."""
+    finite = Trial(key=BAD, blob=parts.HASH_A, change=900 * NANO, error=NANO)
+    other = Trial(key=BAD, blob=parts.HASH_A, change=MOST, error=0)
+    assert finite.agrees_with(other)
+    assert other.agrees_with(finite)
+    assert not finite.agrees_with(Trial(key=BAD, blob=parts.HASH_A, change=0, error=0))
+
+
+def test_a_lie_that_voids_evidence_leaves_a_friend_watched(run: AuditedRun) -> None:
+    for _ in range(6):
+        run.play(run.honest)
+    run.play(lambda task: run.lying(task, {HONEST: HARM}))
+    ledger = run.audits.ledger
+    assert AUDITOR.public in ledger.wrong
+    assert ledger.suspicious == {BAD}
+    assert ledger.of(BAD, run.store.snapshot.standing(BAD)).audited == 1, "by the coordinator alone"
 
 
 def test_what_it_or_a_suspended_key_contributed_is_not_given_to_it(run: AuditedRun) -> None:

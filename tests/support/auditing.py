@@ -93,16 +93,20 @@ class AuditedRun:
         ]
         return call(report=TrialReport(round=task.round, base_state=task.base_state, trials=tuple(trials)))
 
-    def play(self, act: Act, *owners: Identity) -> None:
-        """One round, for which the auditor's call waits. act: its next call; None where it is away."""
-        before = self.store.state
-        link = fold_round(self.store, *(owners or (parts.ADA, parts.BEN)))
-        self._loop.run_until_complete(self._play(act, link, before))
+    def play(self, act: Act, *, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """One round, for which the auditor's call waits. act: its next call; None where it is away.
 
-    async def _play(self, act: Act, link: Link, before: object) -> None:
+        meanwhile: called while it waits.
+        """
+        before = self.store.state
+        link = fold_round(self.store, parts.ADA, parts.BEN)
+        self._loop.run_until_complete(self._play(act, link, before, meanwhile))
+
+    async def _play(self, act: Act, link: Link, before: object, meanwhile: Callable[[], object]) -> None:
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(self._ask(call()))]
         for _ in range(3):  # it waits, or was refused
             await asyncio.sleep(0)
+        meanwhile()
         self.audits.closed(link, before, {})  # type: ignore[arg-type]
         tasks.append(asyncio.create_task(self.audits.run()))
         acted = False

@@ -73,8 +73,14 @@ class Trial(Strict):
         return UNIT * self.change > TOLERANCE * self.error
 
     def agrees_with(self, own: Trial) -> bool:
-        """Whether both can be of the same contribution and samples. own: what this machine found."""
+        """Whether both can be of the same contribution and samples. own: what this machine found.
+
+        Where both find harm, how much does not matter: a contribution may be made so that two machines
+        differ by more than sums in another order do.
+        """
         allowed = own.allowed
+        if self.may_be_harm and own.may_be_harm:
+            return True
         return abs(self.change - own.change) <= allowed and abs(self.error - own.error) <= allowed
 
     @property
