@@ -97,7 +97,44 @@ def test_an_entry_and_all_of_them_have_a_bound(clock: list[float], monkeypatch: 
     clock[0] = 19.0
     assert storage.store(key(2), record("C"), 20.0, subkey="i")
     assert not storage.store(key(4), record("C"), 20.0, subkey="j")
-    assert [storage.store(key(each), record("H"), 20.0) for each in "abcdef"] == [True] * 3 + [False] * 3
+
+
+def test_values_that_are_an_entry_have_places_of_their_own(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Admitted keys may name as many entries as they have records: the run's head is stored all the same."""
+    monkeypatch.setattr(dht_storage, "MAX_RECORDS", 5)
+    monkeypatch.setattr(dht_storage, "MAX_VALUES", 2)
+    storage = BoundedStorage()
+    assert [storage.store(key(each), record("C"), 20.0, subkey=each) for each in "abcde"] == [True] * 5
+    assert [storage.store(key(each), record("H"), 20.0) for each in "fgh"] == [True, True, False]
+
+
+def test_an_expired_record_of_a_trusted_key_drops_none(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody may send it, and name any time at which it expires."""
+    monkeypatch.setattr(dht_storage, "MAX_PER_ENTRY", 1)
+    storage = BoundedStorage(str.isupper)
+    assert storage.store(key(1), record("C"), 30.0, subkey="a")
+    clock[0] = 20.0
+    assert not storage.store(key(1), record("C"), 19.0, subkey="A")
+    assert held(storage, "a", range(2)) == [1]
+
+
+def test_what_expired_by_a_clock_that_was_set_back_gives_way(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dht_storage, "MAX_PER_ENTRY", 2)
+    monkeypatch.setattr(dht_storage, "MAX_RECORDS", 3)
+    storage = BoundedStorage(str.isupper)
+    for name, place, expires in [("a", 1, 18.0), ("b", 1, 30.0), ("c", 2, 30.0)]:
+        assert storage.store(key(place), record("C"), expires, subkey=name)
+    clock[0] = 19.0
+    assert storage.store(key(2), record("C"), 30.0, subkey="d"), "in the place of what has expired"
+    clock[0] = 17.0
+    assert storage.store(key(1), record("C"), 30.0, subkey="A")
+    assert held(storage, "A", range(3)) == [1]
 
 
 def test_a_trusted_key_s_record_takes_the_place_of_another_one(

@@ -22,6 +22,8 @@ MAX_PER_ENTRY = 1024
 """Records of one entry, as many as contributions to a round."""
 MAX_RECORDS = 16_384
 """Records of all entries: 50 MB where all are as large as one may be, and 13 MB of usual ones."""
+MAX_VALUES = 16
+"""Values that are the whole of an entry, as the run's head is, where all other entries have a record."""
 SLACK = 64
 """hivemind notes each change of an expiry, and forgets a note when it expires. More than two notes a record,
 and these, are not kept."""
@@ -45,7 +47,7 @@ class BoundedStorage(DHTLocalStorage):
         if subkey is not None:
             return self.store_subkey(key, subkey, value, expiration_time)
         known = self.get(key)
-        if known is None and len(self.data) >= MAX_RECORDS:
+        if known is None and len(self.data) >= MAX_RECORDS + MAX_VALUES:
             return False
         if known is not None and known.expiration_time >= expiration_time:
             return False  # hivemind would note the expiry of a value that it refuses
@@ -55,6 +57,8 @@ class BoundedStorage(DHTLocalStorage):
 
     def store_subkey(self, key: DHTID, subkey: Any, value: bytes, expiration_time: float) -> bool:
         """As hivemind's."""
+        if expiration_time < timed_storage.get_dht_time():
+            return False  # hivemind refuses it too, when others were dropped for it
         found = self.get(key)
         entry = found.value if found is not None and isinstance(found.value, DictionaryDHTValue) else None
         known = None if entry is None else entry.get(subkey)
@@ -128,11 +132,10 @@ class BoundedStorage(DHTLocalStorage):
         self._next_expiry = min(self._next_expiry, expiration_time)
 
     def _drop(self, key: DHTID, subkey: Any, kind: bytes) -> None:
-        own = self._kept[subkey, kind]
-        del own[key]
+        own = self._kept.get((subkey, kind), {})
+        self._count -= own.pop(key, None) is not None  # one that had expired when the clock was ahead is not
         if not own:
-            del self._kept[subkey, kind]
-        self._count -= 1
+            self._kept.pop((subkey, kind), None)
         entry = self.get(key)
         if entry is not None and isinstance(entry.value, DictionaryDHTValue):
             del entry.value[subkey]
