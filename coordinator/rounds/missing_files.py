@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from barnraise.contract.records import Presence, wanted
 from barnraise.core.errors import HashMismatch, NetworkError, StateError, TrustError, Unreachable
 from barnraise.core.ids import BlobHash, PublicKey
-from barnraise.network.state_download import MOST_ASKED, download_state, likely_holders, some_of
+from barnraise.network.state_download import download_state, likely_holders, some_of
 from barnraise.network.swarm import Swarm
 from coordinator.messages.recovery import data_message, recovery_message
 from coordinator.reasons.recovery import (
@@ -84,7 +85,8 @@ async def fetch_missing_shards(
     if missing := await asyncio.to_thread(absent):
         log.warning("%s", data_message(AwaitingShards(len(missing))))
         while missing:
-            holders = [PublicKey(presence.owner) for presence in (await swarm.peers())[:MOST_ASKED]]
+            present = await swarm.peers()
+            holders = some_of(random.sample(present, len(present)), present)
             for name, limit in missing.items():
                 with suppress(Unreachable, HashMismatch):
                     await swarm.fetch(name, limit, holders)

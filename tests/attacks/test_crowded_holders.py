@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -13,11 +16,14 @@ from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.records import Presence, Record
 from barnraise.contract.tip import Position, Tip
 from barnraise.contract.trust_spec import TrustSpec
+from barnraise.core.errors import Unreachable
 from barnraise.core.ids import BlobHash, PublicKey, Round, StateHash
 from barnraise.core.signed import Signed
 from barnraise.network.gossip import Gossip
 from barnraise.network.state_download import MOST_ASKED, likely_holders
-from coordinator.rounds.missing_files import _likely
+from barnraise.network.swarm import Swarm
+from coordinator.rounds.missing_files import _likely, fetch_missing_shards
+from coordinator.timing import TIMING
 from tests.support import parts
 from tests.support.attackers import key_number
 
@@ -69,3 +75,25 @@ def test_a_trusted_holder_is_asked_among_two_thousand_that_claim_to_be(is_truste
     ]
     assert [len(each) for each in asked] == [MOST_ASKED] * 3
     assert [PublicKey(HOLDER.public) in each for each in asked] == [is_trusted] * 3
+
+
+def test_shards_that_only_a_new_key_holds_are_found_behind_trusted_ones() -> None:
+    """More trusted volunteers than are asked come first each time, and hold none of them."""
+    volunteers = [parts.presence().model_copy(update={"owner": key_number(n).public}) for n in range(50)]
+    holder, missing, asked = PublicKey(volunteers[-1].owner), {BlobHash(parts.HASH_A): 10}, Counter[bool]()
+
+    class Volunteers:
+        async def peers(self) -> list[Presence]:
+            return volunteers
+
+        async def fetch(self, name: BlobHash, limit: int, holders: Sequence[PublicKey]) -> None:
+            assert len(holders) == MOST_ASKED
+            asked[holder in holders] += 1
+            assert asked[False] < 100
+            if holder not in holders:
+                raise Unreachable("no holder has it", fix="")
+            missing.clear()
+
+    at_once, swarm = replace(TIMING, retry=0), cast(Swarm, Volunteers())
+    asyncio.run(fetch_missing_shards(lambda: dict(missing), swarm, at_once))
+    assert asked[True] == 1
