@@ -41,6 +41,7 @@ class FakeSwarm:
     """The sender and the receiver of each stream that was opened."""
     failures: int = 0
     """Streams that fail first."""
+    failure: type[Exception] = ConnectionError
     unreachable: set[str] = field(default_factory=set)
     """Peers that cannot be reached."""
     _serving: set[asyncio.Task[None]] = field(default_factory=set)
@@ -62,7 +63,7 @@ class FakeSwarm:
             self.streams.append((who.public, peer))
             self.failures -= 1
             if self.failures >= 0 or peer in self.unreachable or peer not in self.nodes:
-                raise ConnectionError("no way there")
+                raise self.failure("no way there")
             ours, (reader, writer) = await stream_pair()
             self._serve(self.nodes[peer].serve(who.public, reader, writer))
             return ours
@@ -161,6 +162,17 @@ def test_a_record_that_the_coordinator_missed_is_sent_again(failures: int, recei
         await swarm.settle()
         assert len(swarm.streams) == TRIES
         assert [*coordinator._cache.present(parts.NOW)] == [presence(parts.ADA)] * received
+
+    play(scene)
+
+
+def test_a_silent_coordinator_holds_a_place_for_sending_once() -> None:
+    async def scene(swarm: FakeSwarm) -> None:
+        swarm.node(parts.AUTHORITY)
+        swarm.failures, swarm.failure = 1, asyncio.TimeoutError
+        await swarm.node(parts.ADA).publish(presence(parts.ADA))
+        await swarm.settle()
+        assert len(swarm.streams) == 1
 
     play(scene)
 

@@ -247,15 +247,18 @@ class Gossip:
         miss a commit until that is repeated, with its owner's next heartbeat.
         """
         for left in range(TRIES if peer in self._keys.counting else 1)[::-1]:
-            if await self._sent(peer, value) or not left:
+            if not await self._is_refused(peer, value) or not left:
                 return
             await asyncio.sleep(self._timing.gossip_retry)
 
-    async def _sent(self, peer: PublicKey, value: bytes) -> bool:
+    async def _is_refused(self, peer: PublicKey, value: bytes) -> bool:
+        """Send a record once. Whether that failed, and not by silence: each try of a node that is away would
+        hold a place of MAX_SENDS for many seconds.
+        """
         async with self._slots:
             try:
                 await send_message(peer, GOSSIP_PROTOCOL, value, self._open_stream, self._timing)
             except (OSError, EOFError, asyncio.TimeoutError) as error:
                 log.debug("could not send to %s: %s %s", short(peer), type(error).__name__, error)
-                return False
-        return True
+                return not isinstance(error, asyncio.TimeoutError)
+        return False
