@@ -16,9 +16,12 @@ from unicodedata import normalize
 import pytest
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers, processors
 
+from barnraise.core.errors import DatasetError
 from barnraise.models.model_config import MAX_JSON_BYTES
 from barnraise.models.tokenizer_files import load_tokenizer, reduced_settings
-from tests.support.tiny import make_tiny_model
+from coordinator.dataset.records import Text
+from coordinator.dataset.rendering.render import Renderer
+from tests.support.tiny import make_tiny_model, make_tiny_tokenizer
 
 KNOWN = {
     "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<|im_start|>", "eos_token": "<|im_end|>",
@@ -166,6 +169,14 @@ def test_special_tokens_that_are_added_are_bounded(folder: Path) -> None:
     edit(folder, adds)
     with pytest.raises(ValueError, match="special tokens"):
         load_tokenizer(folder)
+
+
+def test_a_pattern_that_gives_up_is_the_base_model_s_fault() -> None:
+    tokenizer = make_tiny_tokenizer()
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"^(([a ])+)+\d$"), "isolated")
+    renderer = Renderer(tokenizer, frozenset({2}))
+    with pytest.raises(DatasetError, match="tokenizer fails"):
+        renderer.render(Text("a" * 40, where="data.txt:1"))
 
 
 def test_a_template_of_megabytes_is_refused(folder: Path) -> None:

@@ -36,6 +36,7 @@ from coordinator.dataset.rendering.chat_templates import (
 from coordinator.dataset.rendering.fields import accepted_turns, ignored_fields, tools_of, turns_of
 from coordinator.dataset.rendering.masks import MarkedText, Marker
 from coordinator.dataset.rendering.text_encoder import TextEncoder, parts
+from coordinator.dataset.rendering.tokenizer_faults import tokenizer_faults
 from coordinator.dataset.rows.row import BadRow, Unusable
 
 MAX_RENDERED = 2**24
@@ -132,8 +133,13 @@ class Renderer:
     def encode(self, texts: Sequence[Rendered]) -> list[Document | BadRow]:
         """The documents of rendered records, in their order; a bad row for one that cannot be trained on.
 
-        It tokenizes on all cores, unless TOKENIZERS_PARALLELISM is false.
+        It tokenizes on all cores, unless TOKENIZERS_PARALLELISM is false. Raises DatasetError where the
+        tokenizer fails.
         """
+        with tokenizer_faults():
+            return self._encoded(texts)
+
+    def _encoded(self, texts: Sequence[Rendered]) -> list[Document | BadRow]:
         found: list[Document | BadRow | None] = [None] * len(texts)
         plain = [i for i, text in enumerate(texts) if text.spans is None]
         chats = [i for i, text in enumerate(texts) if text.spans is not None]
@@ -148,7 +154,8 @@ class Renderer:
     def count_tokens(self, text: str) -> int:
         """The tokens of a text, in bounded memory: it is encoded in parts, whose borders may add a few."""
         encode = self.tokenizer.backend_tokenizer.encode
-        return sum(len(encode(part, add_special_tokens=False).ids) for part in parts(text))
+        with tokenizer_faults():
+            return sum(len(encode(part, add_special_tokens=False).ids) for part in parts(text))
 
     def preview(self, document: Document) -> str:
         """The document as text, with its trained parts marked."""
