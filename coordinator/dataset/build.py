@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from barnraise.contract.shards import DataIndex
 from barnraise.contract.spec import RunSpec
 from barnraise.core.errors import DatasetError
+from barnraise.runtime.memory_limit import limited_memory
 from coordinator.dataset.held_out import HeldOutSplit
 from coordinator.dataset.model_ids import ModelIds, check_length, check_tokens, open_tokenizer
 from coordinator.dataset.pack import Document
@@ -41,6 +42,8 @@ from coordinator.reasons.dataset import (
 )
 from coordinator.reasons.source_files import SourceFiles
 
+BUILD_MEMORY = 4 * 2**30
+"""Bytes that building a dataset may take: a base model's chat template can ask for any number."""
 _REPORT_EVERY = 5_000
 
 Progress = Callable[[BuildStep], None]
@@ -52,8 +55,9 @@ def build(spec: RunSpec, tokenizer_folder: Path, put: Put, progress: Progress) -
     put: gets the bytes of every shard. Raises DatasetError for data that cannot be trained on,
     ModelUnusable for a tokenizer or a config that cannot be read.
     """
-    tokenizer, ids = open_tokenizer(tokenizer_folder)
-    return build_with(tokenizer, ids, spec, put, progress)
+    with limited_memory(BUILD_MEMORY):
+        tokenizer, ids = open_tokenizer(tokenizer_folder)
+        return build_with(tokenizer, ids, spec, put, progress)
 
 
 def build_with(tokenizer: Any, ids: ModelIds, spec: RunSpec, put: Put, progress: Progress) -> BuiltDataset:

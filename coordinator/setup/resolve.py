@@ -20,7 +20,6 @@ from barnraise.rehearsal.opening import open_model
 from barnraise.rehearsal.outcomes import Rehearsal
 from barnraise.rehearsal.runner import LIMITS, rehearse
 from barnraise.rehearsal.samples import RehearsalSamples
-from barnraise.runtime.memory_limit import limited_memory
 from coordinator.dataset.build import build
 from coordinator.dataset.shard_writer import Put
 from coordinator.dataset.sources.read import find_data
@@ -111,10 +110,6 @@ def _check_target(folder: Path, target: Lora | Full) -> None:
             raise SpecError(f"train.target.modules: {error.problem}", fix=error.fix) from error
 
 
-BUILD_MEMORY = 4 * 2**30
-"""Bytes that building the dataset may take: a base model's chat template can ask for any number."""
-
-
 class _OtherPacking(Exception):
     """The rehearsal found that samples must be packed otherwise than they are."""
 
@@ -152,13 +147,9 @@ def _built(
 
     storing = _RehearsingPut(put, on_shard, packed)
     packing = spec.data.model_copy(update={"packing": "always" if packed else "never"})
-    with limited_memory(BUILD_MEMORY):
-        built = build(
-            spec.model_copy(update={"data": packing}),
-            base.path,
-            storing,
-            lambda step: progress(build_step(step)),
-        )
+    built = build(
+        spec.model_copy(update={"data": packing}), base.path, storing, lambda step: progress(build_step(step))
+    )
     rehearsal = storing.outcomes[0]
     return ResolvedRun(_decided(spec, rehearsal), base, built, rehearsal)
 

@@ -11,13 +11,12 @@ import pytest
 from jinja2.exceptions import TemplateError
 
 from barnraise.core.ids import BlobHash
-from barnraise.models.base_model import BaseFolder
 from barnraise.runtime.memory_limit import lift_memory_limit, limited_memory
+from coordinator.dataset import build as module
 from coordinator.dataset.records import Chat, Message
 from coordinator.dataset.rendering.chat_templates import REFUSALS, ChatTemplate
 from coordinator.dataset.rendering.render import MAX_RENDERED, Renderer
 from coordinator.dataset.rows.row import BadRow
-from coordinator.setup import resolve as module
 from tests.support import parts
 from tests.support.tiny import make_tiny_tokenizer
 
@@ -78,24 +77,17 @@ def test_a_chat_that_a_template_makes_endless_is_a_bad_row() -> None:
     assert f"{MAX_RENDERED:,}" in found.problem
 
 
-def _no_step(*_: object) -> NoReturn:
-    raise AssertionError("nothing is built")
-
-
 @LINUX
-def test_the_coordinator_builds_datasets_under_the_limit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_datasets_are_built_under_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def built(*_: object) -> None:
+    def opened(_: Path) -> NoReturn:
         seen.append(resource.getrlimit(resource.RLIMIT_DATA)[0])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "build", built)
+    monkeypatch.setattr(module, "open_tokenizer", opened)
     before = resource.getrlimit(resource.RLIMIT_DATA)[0]
-    base = BaseFolder(tmp_path, "")
     with pytest.raises(KeyboardInterrupt):
-        module._built(parts.run_spec(), base, lambda _: BlobHash(""), print, _no_step, packed=True)
+        module.build(parts.run_spec(), tmp_path, lambda _: BlobHash(""), print)
     assert seen[0] != before
     assert resource.getrlimit(resource.RLIMIT_DATA)[0] == before
