@@ -40,8 +40,8 @@ def own_standing_message(found: OwnStanding) -> str:
 def _harm(found: OwnStanding) -> str:
     return (
         f"{found.harmful} of its last {len(found.figures)} audited contributions raised the loss of samples"
-        " that nobody trained on, pointed elsewhere than those of others without lowering it, or repeated"
-        f" others ({_changes(found.figures)})"
+        " that nobody trained on, pointed elsewhere than those of others and gained less than half as much,"
+        f" or repeated others ({_changes(found.figures)})"
     )
 
 

@@ -90,10 +90,10 @@ def test_a_ban_ends_the_program_and_says_why(change: Change, why: str) -> None:
             ),
             "this key is suspended, and its contributions weigh nothing: 3 of its last 4 audited"
             " contributions raised the loss of samples that nobody trained on, pointed elsewhere than those"
-            " of others without lowering it, or repeated others (round 1: -0.0020, usual -0.0020, round 2:"
-            " +0.0040, usual -0.0020, round 3: a copy of another, round 4: +0.0000, usual -0.0020, cosine"
-            " -0.002, usual +0.300): check"
-            " this machine's memory, try `--device cpu`, and compare `peer --version` with others. It"
+            " of others and gained less than half as much, or repeated others (round 1: -0.0020, usual"
+            " -0.0020, round 2: +0.0040, usual -0.0020, round 3: a copy of another, round 4: +0.0000, usual"
+            " -0.0020, cosine -0.002, usual +0.300): check this machine's memory, try `--device cpu`, and"
+            " compare `peer --version` with others. It"
             " recovers by going on: audits that find no harm put it on probation",
         ),
         (
