@@ -22,7 +22,10 @@ _NEW_KEY = "new-authority.key"
 
 
 def run_key(folder: Path) -> Identity | None:
-    """The key of the run in `folder`; None where none began. Raises StateError for a broken file."""
+    """The key of the run in `folder`; None where none began.
+
+    Raises StateError for a broken file, MachineError for one that cannot be read.
+    """
     path = folder / AUTHORITY_KEY
     if not os.path.lexists(path):  # a link to a disk that is not mounted is no reason to begin another run
         return None

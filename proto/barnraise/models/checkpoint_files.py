@@ -16,9 +16,9 @@ from barnraise.core.errors import MalformedBlob, StateError
 from barnraise.core.ids import BlobHash, short
 
 OUTER_STATE = "outer_state.safetensors"
+"""The outer optimizer's buffers, named BUFFER/TENSOR."""
 HEADER_BYTES = 1024
 """Of a tensor and of a file, in the header of a safetensors file: its name, dtype, shape and place."""
-"""The outer optimizer's buffers, named BUFFER/TENSOR."""
 
 
 def read_state(manifest: Manifest, layout_digest: str, path_of: Callable[[BlobHash], Path]) -> TrainState:
