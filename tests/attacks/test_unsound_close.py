@@ -47,10 +47,10 @@ def commits(owners: Sequence[Identity], **changed: object) -> list[Signed[Commit
     return [sign(owner, commit) for owner, commit in zip(owners, made, strict=True)]
 
 
-def certified(signed: Sequence[Signed[Commit]], **other: object) -> Link:
+def certified(signed: Sequence[Signed[Commit]], trust: TrustSpec = SPEC.trust, **other: object) -> Link:
     """A close with the weights that follow, certified by the run's key."""
     values = tuple(each.value for each in signed)
-    weighed = weigh_commits(values, START.position.standings, SPEC.trust)
+    weighed = weigh_commits(values, START.position.standings, trust)
     fields = {"weights": tuple(each.weight for each in weighed), "base_state": START.state} | other
     close = parts.close(signed, previous=START.previous, **fields)
     assert isinstance(close, Close)
@@ -61,6 +61,15 @@ def test_a_sound_close_is_taken() -> None:
     for count in (2, 3):
         link = certified(commits(IN_ORDER[:count]))
         assert check_step(START.position, link, CHARTER) == link
+
+
+def test_a_key_without_audited_work_counts_for_the_least_number_of_contributions() -> None:
+    """As at the coordinator, also while a trusted key takes part and the new one has no weight."""
+    spec = SPEC.model_copy(update={"trust": TrustSpec(mode="open", vouched=(IN_ORDER[0].public,))})
+    link = certified(commits(IN_ORDER[:2]), spec.trust)
+    assert [weight > 0 for weight in link.close.weights] == [True, False]
+    charter = CHARTER.model_copy(update={"spec": spec})
+    assert check_step(START.position, link, charter) == link
 
 
 UNSOUND: dict[str, Callable[[], Link]] = {

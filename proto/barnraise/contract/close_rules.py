@@ -56,13 +56,15 @@ def check_close(
     """Raises StateError unless an honest coordinator could have closed the round so.
 
     commits: those of the close, opened. standings: in force in the round. blob_sizes: bytes that a
-    contribution to the run can have. Whether commits came in time, and their admissions, are the closers' to
-    say: each closer admits keys, so an admission shows no more than that one did.
+    contribution to the run can have. One of a key on probation counts before it has a weight: a run with few
+    trusted volunteers would close no round whose audits give one. Whether commits came in time, and their
+    admissions, are the closers' to say: each closer admits keys, so an admission shows no more than that one
+    did.
     """
     least, most = spec.round.min_contributions, spec.round.max_contributions
-    weighty = sum(weight > 0 for weight in close.weights)
-    if weighty < least or len(commits) > most:
-        raise _unsound(close, f"lists {weighty} contributions, where {least} to {most} are folded")
+    counted = sum(standings.of(PublicKey(commit.owner), spec.trust).has_weight for commit in commits)
+    if counted < least or len(commits) > most:
+        raise _unsound(close, f"lists {counted} contributions, where {least} to {most} are folded")
     places = [fold_order(spec.seed, Round(close.round), PublicKey(commit.owner)) for commit in commits]
     if places != sorted(places):
         raise _unsound(close, "lists its contributions in another order")
