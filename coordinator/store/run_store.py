@@ -250,7 +250,9 @@ class RunStore:
         before = self.snapshot
         tip, self.state = fold_link(before.tip, self.state, link, self.blobs, self.charter)
         tokens = sum(commit.tokens for commit in link.commits)
-        loss = sum(commit.loss * commit.tokens for commit in link.commits) / tokens
+        weights = link.close.weights
+        losses = zip(link.commits, weights, strict=True)
+        loss = sum(commit.loss * weight for commit, weight in losses) / sum(weights)
         self._note(RoundFolded(tip, tokens_after(before.tokens, link.commits), loss))
         log.info(
             "round %d folded: %d contributions, %d tokens, training loss %.4f, state %s",

@@ -92,7 +92,7 @@ def _closed(state: RunState, event: RoundClosed) -> RunState:
         _entered(state, event.link),
         opens=event.at,
         accepted=empty(),
-        trend=state.trend.after(state.round, round_loss(event.link.commits)),
+        trend=state.trend.after(state.round, round_loss(event.link.commits, event.link.close.weights)),
         history=state.history.with_close(event.link),
     )
 

@@ -153,7 +153,7 @@ class LogFollower:
         await all_or_none(*(fetch(commit) for commit in link.commits))
         tip, self.state = await asyncio.to_thread(self._advance, link)
         self._moved_to(tip)
-        self.trend = self.trend.after(link.close.round, round_loss(link.commits))
+        self.trend = self.trend.after(link.close.round, round_loss(link.commits, link.close.weights))
         self._passed(link)
 
     def _advance(self, link: Link) -> tuple[Tip, TrainState]:

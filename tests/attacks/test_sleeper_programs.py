@@ -121,7 +121,8 @@ def test_the_run_goes_back_once_and_then_halts_until_its_maintainer_decides(tmp_
         assert coordinator.interrupt() == 0
 
         log = list(entries(tmp_path / "coordinator" / "blobs"))
-        losses = {each.round: round_loss(open_commits(each)) for each in log if isinstance(each, Close)}
+        closes = [each for each in log if isinstance(each, Close)]
+        losses = {each.round: round_loss(open_commits(each), each.weights) for each in closes}
         suspended = next(each.round for each in log if isinstance(each, StandingChange))
         assert to < suspended, "since then eve weighed nothing"
         assert losses[ended + 1] < losses[ended - 1] - 1, "the harm is gone"

@@ -79,8 +79,14 @@ def test_rises_are_counted_from_the_newest(losses: list[float], count: int) -> N
 
 def test_a_volunteer_that_lies_does_not_move_the_loss_of_a_round() -> None:
     true = [commit(ADA, loss=2.5, tokens=100), commit(BEN, loss=2.6, tokens=100)]
-    assert round_loss([*true, commit(STRANGER, loss=100.0, tokens=150)]) == 2.6
-    assert round_loss([commit(ADA, loss=2.5, tokens=100)]) == 2.5
+    assert round_loss([*true, commit(STRANGER, loss=100.0, tokens=150)], (100, 100, 150)) == 2.6
+    assert round_loss([commit(ADA, loss=2.5, tokens=100)], (100,)) == 2.5
+
+
+@pytest.mark.parametrize("reported", [0.0, 100.0])
+def test_what_keys_without_weight_report_is_not_the_loss_of_a_round(reported: float) -> None:
+    strangers = [commit(owner, loss=reported, tokens=10**9) for owner in (BEN, STRANGER)]
+    assert round_loss([commit(ADA, loss=2.5, tokens=100), *strangers], (100, 0, 0)) == 2.5
 
 
 @pytest.mark.parametrize(

@@ -99,13 +99,15 @@ def rise(losses: Sequence[float]) -> int:
     return count
 
 
-def round_loss(commits: Sequence[Commit]) -> float:
-    """The median of the contributions' training losses, weighted by tokens. commits: at least one."""
-    ordered = sorted((commit.loss, commit.tokens) for commit in commits)
-    half, passed = sum(tokens for _, tokens in ordered) / 2, 0
-    for loss, tokens in ordered:
-        passed += tokens
-        if passed >= half:
+def round_loss(commits: Sequence[Commit], weights: Sequence[int]) -> float:
+    """The median of the contributions' training losses, by their weights in the close: what a key without
+    weight reports counts nothing. commits: at least one that has a weight.
+    """
+    ordered = sorted((commit.loss, weight) for commit, weight in zip(commits, weights, strict=True))
+    half, passed = sum(weights) / 2, 0
+    for loss, weight in ordered:
+        passed += weight
+        if weight and passed >= half:
             return loss
     raise ValueError("no contributions")
 
