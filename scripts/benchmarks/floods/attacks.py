@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 from hivemind.dht.routing import DHTID
 from hivemind.p2p.p2p_daemon_bindings.utils import P2PDaemonError, P2PHandlerError
 from hivemind.proto import dht_pb2
@@ -226,17 +225,9 @@ async def run(invite: str, flood: Flood, folder: Path) -> None:
         admissions = {PublicKey(key.public): await _admission(api, key) for key in members}
     target = Target(parsed, head, admissions)
     async with attackers(folder, head.bootstrap[:1], keys) as found:
-        _yield_processors()
         print("attacks", flush=True)
         acts = [(each, turn) for each in found for turn in range(flood.at_once)]
         await asyncio.gather(*(_repeat(flood, each, target, turn) for each, turn in acts))
-
-
-def _yield_processors() -> None:
-    """Attackers have processors of their own: here the run's programs come first."""
-    own = psutil.Process()
-    for each in (own, *own.children()):
-        each.nice(0)
 
 
 async def _admission(api: Any, key: Identity) -> str:
@@ -253,9 +244,9 @@ async def _repeat(flood: Flood, attacker: Attacker, target: Target, number: int)
 
 
 def main(arguments: Sequence[str]) -> None:
-    os.setpriority(
-        os.PRIO_PROCESS, 0, 0
-    )  # their processors are their own: the run's programs come first here
+    if os.getpriority(os.PRIO_PROCESS, 0) < 0:
+        # Attackers and their daemons have processors of their own: here the run's programs come first.
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
     invite, flood, folder = arguments
     asyncio.run(run(invite, FLOODS[flood], Path(folder)))
 
