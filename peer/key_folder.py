@@ -46,7 +46,7 @@ class Imported:
 
 def check_exportable(place: Place, file: Path) -> Identity:
     """The key to export. Raises UserError where there is none or `file` exists, MachineError, StateError."""
-    if not (place.folder / PEER_KEY).is_file():
+    if not os.path.lexists(place.folder / PEER_KEY):
         raise UserError(
             f"there is no key for {place.run} in {place.folder}",
             fix="Name the run as you joined it, and give --data-dir where you gave it to `peer join`.",
@@ -97,7 +97,7 @@ def import_key(place: Place, found: KeyFile, file: Path, passphrase: str, *, rep
     with owned_folder(place.folder, "volunteer"):
         key = place.folder / PEER_KEY
         earlier: Path | None = None
-        if key.exists():
+        if os.path.lexists(key):  # a link to a disk that is not mounted is another key
             present = load_identity(key, is_copy=True).public
             if present == identity.public:
                 return Imported(identity.public, None, was_there=True)

@@ -47,7 +47,7 @@ def new_key(folder: Path) -> Identity:
 def pending_key(folder: Path) -> Identity | None:
     """The key of a run whose beginning was interrupted."""
     path = folder / _NEW_KEY
-    return load_identity(path) if path.exists() else None
+    return load_identity(path) if os.path.lexists(path) else None
 
 
 def keep_key(folder: Path) -> None:

@@ -95,6 +95,19 @@ def test_another_key_is_replaced_only_on_request(exported: tuple[Path, str], tmp
     assert not (folder / "state").exists()
 
 
+def test_a_key_on_a_disk_that_is_not_mounted_is_not_replaced(
+    exported: tuple[Path, str], tmp_path: Path
+) -> None:
+    link = tmp_path / "there" / "peer.key"
+    link.parent.mkdir()
+    link.symlink_to(tmp_path / "stick")
+    for more in ((), ("--replace",)):
+        done = run("import", "barn", exported[0], "--data-dir", link.parent, *more, typed=f"{PASSPHRASE}\n")
+        assert done.exit_code == 3, done.output
+        assert link.is_symlink()
+    assert run("export", "barn", tmp_path / "other", "--data-dir", link.parent).exit_code == 3
+
+
 def test_a_running_volunteer_keeps_its_key(exported: tuple[Path, str], tmp_path: Path) -> None:
     folder = tmp_path / "new"
     with owned_folder(folder, "volunteer"):

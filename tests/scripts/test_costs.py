@@ -1,4 +1,4 @@
-"""`scripts/bench costs`: what audits take follows from the coordinator's budget, whatever an audit costs."""
+"""`scripts/bench costs`: what audits take follows from the coordinator's budget, at any cost of one."""
 
 from __future__ import annotations
 
