@@ -177,8 +177,8 @@ def not_awaited_message(reason: reasons.NotAwaited) -> str:
 
 
 HALTED_FIX = (
-    "Look at `coordinator peers` and `coordinator verdicts`, and ban who does harm. Then `coordinator"
-    " rollback --to ROUND` goes back, or `coordinator continue` goes on from here"
+    "Look at `coordinator peers RUN` and `coordinator verdicts RUN`, and ban who does harm. Then `coordinator"
+    " rollback RUN --to ROUND` goes back, or `coordinator continue RUN` goes on from here"
 )
 """What a maintainer does about a run that is halted."""
 
@@ -218,7 +218,7 @@ def wait_message(reason: reasons.WaitReason) -> str:
         case reasons.RunHalted():
             return (
                 "the run is halted: audits banned keys soon after a rollback, and the losses rose again. Its"
-                " maintainer decides: `coordinator rollback --to ROUND` or `coordinator continue`"
+                " maintainer decides: `coordinator rollback RUN --to ROUND` or `coordinator continue RUN`"
             )
         case reasons.NoVolunteers():
             return "no volunteer is connected: share the invite"

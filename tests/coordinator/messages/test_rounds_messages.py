@@ -137,7 +137,7 @@ PROGRESS: list[tuple[reasons.Progress, str]] = [
     (
         reasons.RunHalted(),
         "the run is halted: audits banned keys soon after a rollback, and the losses rose again. Its"
-        " maintainer decides: `coordinator rollback --to ROUND` or `coordinator continue`",
+        " maintainer decides: `coordinator rollback RUN --to ROUND` or `coordinator continue RUN`",
     ),
     (reasons.NoVolunteers(), "no volunteer is connected: share the invite"),
     (reasons.SittingOut(2, 69.6), "2 sit this round out; it restarts in 70 s"),
