@@ -71,7 +71,7 @@ def _nats(nano: int) -> str:
 
 def standing_message(change: Change) -> str:
     """What the log says of a key from now on, and why."""
-    link = " by" if change.cause == "order" else ":"
+    link = " by" if change.cause in ("order", "lifted") else ":"
     return f"{short(PublicKey(change.key))} is {_LEVELS[change.level]}{link} {cause_message(change)}"
 
 
@@ -82,7 +82,7 @@ def cause_message(change: Change) -> str:
             return f"{change.work} audited contributions did no harm"
         case "audit":
             return "audits show no more harm" if change.level == "probation" else "audits show harm"
-        case "order":
+        case "order" | "lifted":
             return f"the maintainer's order{f': {change.note}' if change.note else ''}"
         case _:
             assert_never(change.cause)

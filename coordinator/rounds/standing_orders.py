@@ -93,20 +93,20 @@ def merged(orders: Iterable[StandingOrder], run: RunState) -> tuple[list[Change]
         for key in map(PublicKey, order.keys):
             level = order.level or first_standing(key, trust).level
             work = standings.of(key, trust).work
-            changes[key] = Change(key=key, level=level, work=work, cause="order", note=order.note)
-    wanted = [
-        change
-        for key, change in changes.items()
-        if key not in closers and not _is_so(PublicKey(key), change.level, run)
-    ]
+            cause: Literal["order", "lifted"] = "order" if order.level else "lifted"
+            changes[key] = Change(key=key, level=level, work=work, cause=cause, note=order.note)
+    wanted = [change for key, change in changes.items() if key not in closers and not _is_so(change, run)]
     return wanted[:MAX_CHANGES], sorted(revoked - standings.revoked)[:MAX_CHANGES]
 
 
-def _is_so(key: PublicKey, level: Level, run: RunState) -> bool:
-    """Whether a key has a level already. Trust by order is an entry of the log unless the spec says it: such
-    a key needs no invitation, is on the list of those that are admitted, and may audit.
+def _is_so(change: Change, run: RunState) -> bool:
+    """Whether a key has its standing already. Trust by order is an entry of the log unless the spec says it:
+    such a key needs no invitation, is on the list of those that are admitted, and may audit.
     """
-    return run.standing(key).level == level and (level != "trusted" or run.vouches_for(key))
+    key = PublicKey(change.key)
+    by_name = change.cause == "order" or key in run.spec.trust.vouched
+    is_same = run.standing(key).level == change.level
+    return is_same and (change.level != "trusted" or run.vouches_for(key) == by_name)
 
 
 def order_of(keys: tuple[str, ...], level: Level | None, note: str) -> StandingOrder:

@@ -161,9 +161,14 @@ class RunState:
         return self.position.standings.of(key, self.spec.trust)
 
     def vouches_for(self, key: PublicKey) -> bool:
-        """Whether the maintainer trusts the key by name, in the spec or by an order; not for audited work."""
+        """Whether the maintainer trusts the key by name, in the spec or by an order; not for audited work,
+        nor as an invited key whose ban was lifted.
+        """
         change = self.changes.get(key)
-        named = key in self.spec.trust.vouched if change is None else change.cause == "order"
+        if change is None or change.cause == "lifted":
+            named = key in self.spec.trust.vouched
+        else:
+            named = change.cause == "order"
         return named and self.standing(key).level == "trusted"
 
     @property

@@ -64,7 +64,7 @@ def own_standing(entry: Entry, own: PublicKey) -> OwnStanding | None:
     change = next((each for each in changes_of(entry) if each.key == own), None)
     if change is None or change.cause == "work":
         return None
-    found = OwnStanding(change.level, change.cause == "order", change.note, _figures(change)[-LAST:])
+    found = OwnStanding(change.level, change.cause != "audit", change.note, _figures(change)[-LAST:])
     if found.level == "banned":
         why = f": {found.note}" if found.note else _why(found)
         raise KeyBanned(

@@ -11,6 +11,7 @@ from barnraise.contract.audit_task import Disagreement, Trial
 from barnraise.contract.endpoints import Endpoint
 from barnraise.contract.invite import Invite, parse_invite
 from barnraise.contract.spec import TrustSpec
+from barnraise.contract.standing import Level
 from barnraise.core.errors import UserError
 from barnraise.core.ids import Millis
 from coordinator.audits.auditors import Record
@@ -160,6 +161,36 @@ def test_an_invite_to_another_run_has_no_invitation(tmp_path: Path, mode: str) -
         made = invite_to(PLAIN, store.snapshot, tmp_path, parts.AUTHORITY, NOW)
         assert made.invite == PLAIN
         assert make_invite(tmp_path, known_invite(tmp_path), pytest.fail, 20, 7).invite == PLAIN
+
+
+def test_only_a_key_that_is_trusted_by_name_may_audit(tmp_path: Path) -> None:
+    """To lift a ban is not to vouch, in a run in which new keys are trusted."""
+    key = parts.BEN.public
+    with opened_store(tmp_path, parts.run_spec()) as store:
+
+        def after(level: Level | None) -> tuple[Level, bool]:
+            leave_order(tmp_path, StandingOrder(keys=(key,), level=level))
+            entered(store)
+            for order in (tmp_path / ORDERS).iterdir():
+                order.unlink()
+            return store.snapshot.standing(key).level, store.snapshot.vouches_for(key)
+
+        assert after("banned") == ("banned", False)
+        assert after(None) == ("trusted", False)
+        leave_order(tmp_path, StandingOrder(keys=(key,)))
+        assert StandingOrders(store).entry(NOW) is None, "it is so"
+        assert after("trusted") == ("trusted", True)
+        assert after(None) == ("trusted", False), "as a new key again"
+
+
+def test_a_key_of_the_spec_may_audit_once_its_ban_is_lifted(tmp_path: Path) -> None:
+    spec = parts.run_spec().model_copy(update={"trust": TrustSpec(vouched=(parts.BEN.public,))})
+    with opened_store(tmp_path, spec) as store:
+        with_work(store)
+        assert not store.snapshot.vouches_for(parts.BEN.public)
+        leave_order(tmp_path, StandingOrder(keys=(parts.BEN.public,)))
+        entered(store)
+        assert store.snapshot.vouches_for(parts.BEN.public)
 
 
 def test_the_commands(tmp_path: Path) -> None:

@@ -169,8 +169,9 @@ class Change(Strict):
     level: Level
     work: Work = 0
     """Its audited contributions."""
-    cause: Literal["order", "audit", "work"]
-    """order: of the maintainer. audit: a verdict. work: probation is served, or counts on."""
+    cause: Literal["order", "lifted", "audit", "work"]
+    """order: of the maintainer, for this key. lifted: the maintainer's too, and the key is as a new one: its
+    trust is not by name. audit: a verdict. work: probation is served, or counts on."""
     verdict: Annotated[str, Field(max_length=4 * MAX_VERDICT_BYTES // 3)] | None = None
     """The signed verdict in base64, where an audit is the cause."""
     note: Annotated[str, Field(max_length=MAX_NOTE)] = ""

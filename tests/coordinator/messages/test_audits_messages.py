@@ -71,6 +71,7 @@ def test_what_becomes_of_an_auditor_s_round(reason: reasons.AuditorReason, words
             "is banned by the maintainer's order: a Sybil",
         ),
         ({"level": "trusted", "cause": "order"}, "is trusted by the maintainer's order"),
+        ({"level": "trusted", "cause": "lifted"}, "is trusted by the maintainer's order"),
     ],
 )
 def test_what_the_log_says_of_a_key(change: dict[str, object], words: str) -> None:
