@@ -14,15 +14,16 @@ from barnraise.contract.audit_task import AuditAnswer, AuditCall, AuditTask, Tri
 from barnraise.contract.charter import Charter
 from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.shards import DataIndex
-from barnraise.contract.state import Array
+from barnraise.contract.state import Array, Layout
 from barnraise.contract.tip import holders
-from barnraise.core.errors import BarnraiseError, MachineError
+from barnraise.core.errors import BarnraiseError, MachineError, MalformedRecord
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, Millis, PublicKey, StateHash
 from barnraise.core.signed import sign
 from barnraise.evaluation.audit_job import AuditJob, AuditReply, SecretSample, Tried
 from barnraise.evaluation.audit_runner import run_audit
 from barnraise.evaluation.failures import EvaluationFailure
+from barnraise.fold.codec import blob_limit
 from barnraise.network.swarm import Swarm
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import disk_errors, scratch_folder
@@ -182,6 +183,7 @@ class Auditor:
         params = await self._params(StateHash(task.base_state))
         if params is None:
             return None
+        self._check(task, Layout.of(params))
         fetched = await self._fetch(task)
         try:
             with scratch_folder(self.material.folder) as work:
@@ -190,6 +192,16 @@ class Auditor:
         finally:
             for name in fetched:
                 self.material.blobs.remove(name)
+
+    def _check(self, task: AuditTask, layout: Layout) -> None:
+        """Raise MalformedRecord for what the run cannot have: nothing of it is fetched."""
+        most, shards = blob_limit(self.material.charter.spec.codec, layout), len(self.material.index.shards)
+        if max(each.size for each in task.contributions) > most or max(_shards(task)) >= shards:
+            raise MalformedRecord(
+                f"the coordinator names a contribution of more than {most:,} bytes, or other samples than the"
+                f" run's, for the audit of round {task.round}",
+                fix="Ask the run's maintainer to update the coordinator.",
+            )
 
     async def _params(self, state: StateHash) -> Mapping[str, Array] | None:
         """It may still be folded here."""

@@ -183,6 +183,23 @@ def test_it_waits_for_a_state_that_is_being_folded(tmp_path: Path, monkeypatch: 
     assert made.at[1] == pytest.approx(3 * TIMING.poll)
 
 
+@pytest.mark.parametrize(
+    "absurd", [{"size": 2**40 - 1}, {"samples": ((0, 1), (2**40 - 1, 0))}], ids=lambda each: next(iter(each))
+)
+def test_it_fetches_nothing_that_the_run_cannot_have(
+    absurd: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = stage(tmp_path)
+    task = made.task()
+    if "size" in absurd:
+        given = task.contributions
+        absurd = {"contributions": (given[0], given[1].model_copy(update=absurd))}
+    made.answers = [answer(task=task.model_copy(update=absurd))]
+    made.audits(monkeypatch)
+    assert made.fetched == []
+    assert (made.calls[1].report, made.calls[1].cannot) == (None, 4)
+
+
 def test_it_says_that_it_cannot_where_the_state_is_not_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
