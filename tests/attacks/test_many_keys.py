@@ -26,7 +26,7 @@ from barnraise.core.ids import PublicKey, Round
 from barnraise.core.signed import Signed, sign
 from barnraise.network import dht_storage, gossip_policy
 from barnraise.network.dht_storage import MAX_PER_ENTRY, BoundedStorage
-from barnraise.network.gossip import MAX_QUEUED, Gossip
+from barnraise.network.gossip import MAX_QUEUED, MAX_SENDS, Gossip
 from barnraise.network.gossip_policy import (
     FAN_OUT,
     MAX_COMMITS,
@@ -192,6 +192,41 @@ def test_what_waits_to_be_forwarded_has_a_bound_and_trusted_keys_have_places(is_
         return forwarded
 
     assert bool(asyncio.run(play())) is is_trusted
+
+
+@pytest.mark.parametrize("vouched", [(), tuple(key.public for key in KEYS[:50])])
+def test_a_heartbeat_reaches_the_coordinator_while_others_take_no_record(vouched: tuple[str, ...]) -> None:
+    """They open a stream and read nothing, for 20 s each time. In a run by invitation all are trusted."""
+    opened: list[PublicKey] = []
+
+    async def stalls(*to: Any) -> Any:
+        opened.append(to[0])
+        await asyncio.Event().wait()
+
+    async def as_far_as_it_goes() -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    async def play() -> None:
+        node = Node(vouched)
+        gossip = Gossip(
+            parts.BEN, parts.RUN, node.keys, lambda: parts.NOW, store=stalls, look_up=stalls,
+            open_stream=stalls, guard=node.validator.guard, random=Random(1), cache=node.cache,
+        )  # fmt: skip
+        for round in ROUNDS:
+            for key in KEYS[:50]:
+                gossip._receive(heartbeat(key))
+                gossip._receive(commit(key, round))
+        await as_far_as_it_goes()
+        assert len(opened) == MAX_SENDS
+        gossip._receive(heartbeat(parts.BEN))
+        await as_far_as_it_goes()
+        for task in gossip._sending:
+            task.cancel()
+        await asyncio.gather(*gossip._sending, return_exceptions=True)
+
+    asyncio.run(play())
+    assert opened[MAX_SENDS:] == [parts.AUTHORITY.public]
 
 
 @pytest.mark.parametrize("is_trusted", [True, False])

@@ -7,7 +7,9 @@ swarm requires.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from random import Random
 
@@ -46,7 +48,8 @@ HEAD_SECONDS = 60.0
 TRIES = 3
 """Of sending a record to the coordinator or a closer."""
 MAX_SENDS = 16
-"""Records that are being sent at once."""
+"""Records that are being sent at once to all nodes with one access: those of a lower one may be slow on
+purpose, and a heartbeat has to reach the coordinator meanwhile."""
 MAX_QUEUED = 1024
 """Records that wait for that too. Half of these places are left to records of trusted keys, the run's and our
 own. Who misses one finds it in the DHT."""
@@ -88,7 +91,8 @@ class Gossip:
         )
         self._poller = DhtPoller(look_up, self._keep, elapsed, random, timing)
         self._guard, self._limits = guard, StreamLimits(guard, message_rates())
-        self._slots = asyncio.Semaphore(MAX_SENDS)
+        self._slots = {access: asyncio.Semaphore(MAX_SENDS) for access in Access}
+        self._queued = Counter[Access]()
         self._sending: set[asyncio.Task[None]] = set()
         self._misfit: CoordinatorDoesNotFit | None = None
 
@@ -223,10 +227,17 @@ class Gossip:
             trusts=self._keys.trusts,
         )
         places = MAX_QUEUED if self._comes_first(signed.signer) else MAX_QUEUED // 2
-        for peer in targets[: max(0, places - len(self._sending))]:
-            task = asyncio.create_task(self._send_to(peer, tagged(signed)))
-            self._sending.add(task)
-            task.add_done_callback(self._sending.discard)
+        for peer in targets:
+            access = self._guard.access(peer)
+            if self._queued[access] < places:
+                self._queued[access] += 1
+                task = asyncio.create_task(self._send_to(peer, access, tagged(signed)))
+                self._sending.add(task)
+                task.add_done_callback(functools.partial(self._ended, access))
+
+    def _ended(self, access: Access, task: asyncio.Task[None]) -> None:
+        self._queued[access] -= 1
+        self._sending.discard(task)
 
     def _comes_first(self, signer: PublicKey) -> bool:
         return signer == self._identity.public or self._guard.access(signer) >= Access.TRUSTED
@@ -242,20 +253,20 @@ class Gossip:
             return Novelty.STALE
         return self._cache.receive(signed, now, is_proved=is_proved(head, signed.signer, position, first))
 
-    async def _send_to(self, peer: PublicKey, value: bytes) -> None:
+    async def _send_to(self, peer: PublicKey, access: Access, value: bytes) -> None:
         """A volunteer that misses it receives it from another, or finds it in the DHT. The coordinator would
         miss a commit until that is repeated, with its owner's next heartbeat.
         """
         for left in range(TRIES if peer in self._keys.counting else 1)[::-1]:
-            if not await self._is_refused(peer, value) or not left:
+            if not await self._is_refused(peer, access, value) or not left:
                 return
             await asyncio.sleep(self._timing.gossip_retry)
 
-    async def _is_refused(self, peer: PublicKey, value: bytes) -> bool:
+    async def _is_refused(self, peer: PublicKey, access: Access, value: bytes) -> bool:
         """Send a record once. Whether that failed, and not by silence: each try of a node that is away would
         hold a place of MAX_SENDS for many seconds.
         """
-        async with self._slots:
+        async with self._slots[access]:
             try:
                 await send_message(peer, GOSSIP_PROTOCOL, value, self._open_stream, self._timing)
             except (OSError, EOFError, asyncio.TimeoutError) as error:
