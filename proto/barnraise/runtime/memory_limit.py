@@ -13,7 +13,8 @@ _KILOBYTE = 1024
 
 @contextmanager
 def limited_memory(more: int) -> Iterator[None]:
-    """Raise MemoryError within, where the data of this process grows by more than `more` bytes.
+    """Raise MemoryError within, where the data of this process grows by more than `more` bytes. A library in
+    another language, such as tokenizers, may end the process instead.
 
     It holds for all threads, and for child programs until they call `lift_memory_limit`. On systems without
     /proc there is no limit: macOS has none that counts what is mapped.
