@@ -3,6 +3,7 @@
 | what audits found                                              | what follows                             |
 |----------------------------------------------------------------|------------------------------------------|
 | no key is banned                                               | nothing                                  |
+| a key is banned that had no weight while it did harm           | the ban alone                            |
 | a key is banned, and the run's losses are as before            | the ban alone: its weight was bounded    |
 | a key is banned, and the losses rose                           | a rollback to before its first harm      |
 | the same, within `checkpoint.rollback_rounds` of the last one  | the ban, and the run halts               |
@@ -12,10 +13,20 @@ A run that went back twice would do so for ever: a person has to look.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
+from barnraise.contract.close_rules import open_commits
 from barnraise.contract.evidence import TOLERANCE, Account
-from barnraise.contract.log_entries import Change, NeedsNewer, StandingChange, changes_of, parse_entry
+from barnraise.contract.log_entries import (
+    Change,
+    Close,
+    Entry,
+    NeedsNewer,
+    StandingChange,
+    changes_of,
+    parse_entry,
+)
 from barnraise.contract.tip import Position
 from barnraise.contract.verdict import Verdict
 from barnraise.core.ids import PublicKey
@@ -55,15 +66,19 @@ class Halt:
     reason: HarmAfterRollback
 
 
-def after_verdicts(first_harm: dict[PublicKey, int], harmed: bool, run: RunState) -> Stay | GoBack | Halt:
-    """first_harm: of each key that is banned, the first round in which it may have done harm.
+def after_verdicts(
+    first_harm: Mapping[PublicKey, int | None], harmed: bool, run: RunState
+) -> Stay | GoBack | Halt:
+    """first_harm: of each key that is banned, the first round in which it may have done harm with a weight;
+    None where there is none.
 
     harmed: whether the losses rose.
     """
     if not first_harm:
         return Stay(NothingIsBanned())
     position = run.position
-    folded = [round for round in first_harm.values() if round < run.round and position.folds(round)]
+    harmful = [round for round in first_harm.values() if round is not None]
+    folded = [round for round in harmful if round < run.round and position.folds(round)]
     if not folded:
         return Stay(NothingFolded())
     if not harmed:
@@ -92,25 +107,57 @@ def banned_by_audits(entry: StandingChange) -> list[PublicKey]:
     return [PublicKey(each.key) for each in entry.changes if each.level == "banned" and each.cause == "audit"]
 
 
-def first_harm(entry: StandingChange, run: RunState, read: Read) -> dict[PublicKey, int]:
+def first_harm(entry: StandingChange, run: RunState, read: Read) -> dict[PublicKey, int | None]:
     """As in `after_verdicts`. A key that audits ban was suspended before, and weighed nothing since: its harm
     is what the verdict shows that suspended it. The log is read back to where the run can go at most.
     """
     banned = {*banned_by_audits(entry)}
-    found = {PublicKey(each.key): _harm_since(each, run) for each in entry.changes if each.key in banned}
-    for logged in reversed(run.log):
-        before = parse_entry(read(logged.name)) if banned else None
-        if before is None or isinstance(before, NeedsNewer) or before.round < run.replay_from:
+    harmful = {
+        PublicKey(each.key): range(harm_since(each, run), run.round)
+        for each in entry.changes
+        if each.key in banned
+    }
+    found: dict[PublicKey, int | None] = dict.fromkeys(harmful)
+    for before in _newest_first(run, read) if banned else ():
+        for key in _weighty(before, [key for key, rounds in harmful.items() if before.round in rounds]):
+            found[key] = before.round
+        for change in _suspensions(before, banned):
+            key = PublicKey(change.key)
+            banned.remove(key)
+            harmful[key], found[key] = range(harm_since(change, run), before.round), None
+        if not banned and before.round <= min(rounds.start for rounds in harmful.values()):
             break
-        for change in changes_of(before):
-            if change.key in banned and change.level == "suspended" and change.cause == "audit":
-                banned.remove(PublicKey(change.key))
-                harmful = range(_harm_since(change, run), before.round)
-                found[PublicKey(change.key)] = next(filter(run.position.folds, harmful), harmful.start)
     return found
 
 
-def _harm_since(change: Change, run: RunState) -> int:
+def _newest_first(run: RunState, read: Read) -> Iterator[Entry]:
+    """The entries of the log whose rounds the run can go back to, and that count."""
+    for logged in reversed(run.log):
+        entry = parse_entry(read(logged.name))
+        if isinstance(entry, NeedsNewer) or entry.round < run.replay_from:
+            return
+        if not isinstance(entry, Close) or run.position.folds(entry.round):
+            yield entry
+
+
+def _suspensions(entry: Entry, keys: Collection[str]) -> list[Change]:
+    """The changes by which audits suspended some of these keys."""
+    return [
+        each
+        for each in changes_of(entry)
+        if each.key in keys and each.level == "suspended" and each.cause == "audit"
+    ]
+
+
+def _weighty(entry: Entry, keys: Collection[PublicKey]) -> list[PublicKey]:
+    """Which of these keys had a weight in a close: a new key has none while trusted ones take part."""
+    if not keys or not isinstance(entry, Close):
+        return []
+    weights = {commit.owner: each for commit, each in zip(open_commits(entry), entry.weights, strict=True)}
+    return [key for key in keys if weights.get(key)]
+
+
+def harm_since(change: Change, run: RunState) -> int:
     """The first round in which the key may have done the harm of a verdict, which was checked when it was
     made: the one after the last audit that shows none. Of a trusted key not each round is audited: where no
     audit was before, the losses say until when all was well.

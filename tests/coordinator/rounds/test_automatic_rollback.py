@@ -15,6 +15,7 @@ from barnraise.contract.divergence import LossTrend
 from barnraise.contract.log_entries import Change, StandingChange
 from barnraise.contract.manifest import HeldOut
 from barnraise.contract.standing import Level
+from barnraise.contract.trust_spec import TrustSpec
 from barnraise.contract.verdict import Verdict
 from barnraise.core.errors import StateError
 from barnraise.core.ids import PublicKey
@@ -36,6 +37,7 @@ from coordinator.rounds.automatic_rollback import (
     Stay,
     after_verdicts,
     first_harm,
+    harm_since,
     losses_rose,
 )
 from coordinator.store.next_entry import resume_of, standing_change_of
@@ -149,18 +151,31 @@ def test_harm_begins_after_the_last_audit_that_shows_none_before_the_suspension(
     ],
 )
 def test_where_harm_begins(store: RunStore, scores: dict[int, int], since: int) -> None:
-    change = verdict_on("banned", scores, wealth=0.5)
-    assert first_harm(changed(store, change), store.snapshot, store.blobs.get) == {ADA: since}
+    assert harm_since(verdict_on("banned", scores, wealth=0.5), store.snapshot) == since
 
 
 def test_without_an_earlier_audit_harm_begins_where_the_losses_were_lowest(store: RunStore) -> None:
     change, run = verdict_on("banned", {4: BAD, 5: BAD}), store.snapshot
     by_training = replace(run, trend=LossTrend((1.0,), 1.0, 2))
-    assert first_harm(changed(store, change), by_training, store.blobs.get) == {ADA: 2}
+    assert harm_since(change, by_training) == 2
     losses = {0: 3.0, 3: 1.0, 6: 4.0}
     scores = {round: Score(0, HeldOut(loss=loss, tokens=1)) for round, loss in losses.items()}
     evaluated = replace(by_training, scores=scores)
-    assert first_harm(changed(store, change), evaluated, store.blobs.get) == {ADA: 3}
+    assert harm_since(change, evaluated) == 3
+
+
+def test_the_harm_of_a_key_that_had_no_weight_is_not_in_the_state(tmp_path: Path) -> None:
+    """Else two strangers that are banned would halt a run whose losses rise for another reason."""
+    spec = parts.run_spec().model_copy(update={"trust": TrustSpec(mode="open", vouched=(BEN,))})
+    with opened_store(tmp_path, spec) as store:
+        for _ in range(2):
+            fold_round(store, parts.ADA, parts.BEN)
+        store.amend(changed(store, verdict_on("suspended", {0: BAD, 1: BAD})), parts.NOW)
+        fold_round(store, parts.ADA, parts.BEN)
+        banned = changed(store, verdict_on("banned", {2: BAD}))
+        found = first_harm(banned, store.snapshot, store.blobs.get)
+        assert found == {ADA: None}
+        assert after_verdicts(found, True, store.snapshot) == Stay(NothingFolded())
 
 
 def test_harm_in_rounds_that_are_void_already_is_no_harm_any_more(store: RunStore) -> None:
