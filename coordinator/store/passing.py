@@ -28,6 +28,13 @@ def fold_link(
         ) from None
 
 
+def mean_loss(link: Link) -> float:
+    """The training loss of a round, by the weights of its contributions."""
+    weights = link.close.weights
+    losses = zip(link.commits, weights, strict=True)
+    return sum(commit.loss * weight for commit, weight in losses) / sum(weights)
+
+
 def pass_over(tip: Tip, step: Step, run: RunState) -> Tip:
     """The tip after a step that folds nothing. run: at the end of the log. Raises StateError."""
     if isinstance(step, Link) or not run.position.has_effect(step.entry):

@@ -55,7 +55,7 @@ from coordinator.store.events import (
 )
 from coordinator.store.journal import Journal
 from coordinator.store.next_entry import close_of, resume_of
-from coordinator.store.passing import fold_link, pass_over
+from coordinator.store.passing import fold_link, mean_loss, pass_over
 from coordinator.store.restoring import Begin, Restoring
 from coordinator.store.retention import blobs_of_dropped, blobs_of_replaced
 from coordinator.store.run_state import RunState
@@ -249,10 +249,7 @@ class RunStore:
         """Advance `state` by one close. Slow. Raises StateError; FileDamaged, and a restart then recovers."""
         before = self.snapshot
         tip, self.state = fold_link(before.tip, self.state, link, self.blobs, self.charter)
-        tokens = sum(commit.tokens for commit in link.commits)
-        weights = link.close.weights
-        losses = zip(link.commits, weights, strict=True)
-        loss = sum(commit.loss * weight for commit, weight in losses) / sum(weights)
+        tokens, loss = sum(commit.tokens for commit in link.commits), mean_loss(link)
         self._note(RoundFolded(tip, tokens_after(before.tokens, link.commits), loss))
         log.info(
             "round %d folded: %d contributions, %d tokens, training loss %.4f, state %s",
