@@ -200,5 +200,6 @@ async def _work(
     )
     raise RefusedError(
         "the coordinator gives this key no more rounds to audit",
-        fix="It tried a contribution again and found something else. Update, or ask the run's maintainer.",
+        fix="It tried a contribution again and found something else. Update, and use another key, by another"
+        " `--data-dir`: the run's maintainer has to vouch for it.",
     )

@@ -28,7 +28,7 @@ NANO = 10**9
 _TAKEN: dict[Taken, str] = {
     "none": "the coordinator took no report",
     "counted": "the coordinator took it",
-    "late": "it came too late: the coordinator audited the round itself",
+    "late": "it came too late: the coordinator had gone on without it",
     "another": "it is not about what the coordinator asked for",
 }
 

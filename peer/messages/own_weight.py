@@ -21,10 +21,11 @@ def own_weight_message(found: OwnWeight) -> str:
     if not found.limited:
         return f"round {found.round}: all {found.tokens:,} tokens count, {share:.1%} of the round"
     counted = f"{found.weight:,} of {found.tokens:,} tokens count, {share:.1%} of the round"
-    return f"round {found.round}: {counted}: {'; '.join(map(_limit, found.limited))}"
+    limits = "; ".join(_limit(each, found.weight) for each in found.limited)
+    return f"round {found.round}: {counted}: {limits}"
 
 
-def _limit(limit: Limited) -> str:
+def _limit(limit: Limited, weight: int) -> str:
     match limit:
         case NoWeight(level):
             again = ", and counts again when its audits find no harm" if level == "suspended" else ""
@@ -32,7 +33,7 @@ def _limit(limit: Limited) -> str:
         case ClaimLimited(most):
             return f"a contribution counts as {most:,} tokens at most, by the median of the trusted ones"
         case OnProbation(work, needed):
-            first = "; it counts once the log has its first" if work == 0 else ""
+            first = "; it counts once the log has its first" if work == weight == 0 else ""
             return f"this key is on probation, with {work} of {needed} audited contributions{first}"
         case KeyShareLimited(share):
             return f"one key counts as {float(share):.0%} of a round at most"

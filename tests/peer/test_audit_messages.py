@@ -36,7 +36,7 @@ KEY = ADA.public
         (events.ReportTaken(4, "counted"), "report on round 4: the coordinator took it"),
         (
             events.ReportTaken(4, "late"),
-            "report on round 4: it came too late: the coordinator audited the round itself",
+            "report on round 4: it came too late: the coordinator had gone on without it",
         ),
         (
             events.ReportTaken(4, "another"),

@@ -28,7 +28,7 @@ LONGEST_PAUSE = 3600.0
 
 Refused = Literal["not vouched", "not asked any more"]
 Taken = Literal["none", "counted", "late", "another"]
-"""What became of a report. none: the call had none. late: the coordinator audited the round itself meanwhile.
+"""What became of a report. none: the call had none. late: the coordinator went on without it.
 another: it is not about what this auditor was given."""
 
 

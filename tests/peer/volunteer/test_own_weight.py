@@ -91,12 +91,21 @@ def weight(*limited: Limited) -> OwnWeight:
             "this key is on probation, with 3 of 20 audited contributions;"
             " all keys on probation together count as 20% of a round at most",
         ),
+        (
+            (OnProbation(0, 20),),  # no trusted key took part
+            "this key is on probation, with 0 of 20 audited contributions",
+        ),
         ((KeyShareLimited(Fraction(1, 4)),), "one key counts as 25% of a round at most"),
     ],
 )
 def test_messages(limited: Sequence[Limited], why: str) -> None:
     message = volunteer_message(weight(*limited))
     assert message == f"round 3: 900 of 4,000 tokens count, 10.0% of the round: {why}"
+
+
+def test_a_new_key_reads_when_its_contributions_begin_to_count() -> None:
+    message = volunteer_message(OwnWeight(Round(3), 4000, 0, 9000, (OnProbation(0, 20),)))
+    assert message.endswith("with 0 of 20 audited contributions; it counts once the log has its first")
 
 
 def test_the_message_without_limits() -> None:
