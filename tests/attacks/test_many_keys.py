@@ -29,7 +29,6 @@ from barnraise.network.dht_storage import MAX_PER_ENTRY, BoundedStorage
 from barnraise.network.gossip import MAX_QUEUED, MAX_SENDS, Gossip
 from barnraise.network.gossip_policy import (
     FAN_OUT,
-    MAX_COMMITS,
     WORKING_FAN_OUT,
     Novelty,
     RecordCache,
@@ -138,31 +137,34 @@ def test_heartbeats_of_all_keys_have_a_bound(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("trusts", [None, nobody])
 def test_commits_in_gossip_have_a_bound_and_a_trusted_key_s_one_is_kept(
-    trusts: Callable[[PublicKey], bool] | None,
+    trusts: Callable[[PublicKey], bool] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """trusts: another answer than the node's."""
+    monkeypatch.setattr(gossip_policy, "MAX_COMMITS", 1500)
     node = Node()
     node.cache.trusts = trusts or node.cache.trusts
     for key in KEYS:
         node.receive(commit(key))
         node.receive(commit(key, tokens=65))
-    assert len(node.cache.commits(OPEN)) <= MAX_COMMITS
-    assert sum(map(len, node.cache._commits[OPEN].values())) == MAX_COMMITS
+    assert len(node.cache.commits(OPEN)) == 1500
+    assert sum(map(len, node.cache._commits[OPEN].values())) == 1500
     kept = node.receive(commit(TRUSTED)) is Novelty.NEW
     assert kept is (trusts is None)
     assert (TRUSTED.public in {each.signer for each in node.cache.commits(OPEN)}) is kept
 
 
-def test_commits_to_rounds_around_the_open_one_leave_it_its_places(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_few_keys_with_several_commits_each_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where nobody is trusted, and for each round alone."""
     monkeypatch.setattr(gossip_policy, "MAX_COMMITS", 4 * 64)
-    node = Node()
+    node = Node(vouched=())
     for round in ROUNDS:
         for key in KEYS[:64]:
             for tokens in range(1, 6):
                 node.receive(commit(key, round, tokens))
     assert {round: len(each) for round, each in node.cache._commits.items()} == dict.fromkeys(ROUNDS, 64)
-    assert node.receive(commit(KEYS[-1])) is Novelty.STALE
-    assert node.receive(commit(TRUSTED)) is Novelty.NEW
+    assert [node.receive(commit(key)) for key in KEYS[64:256]] == [Novelty.NEW] * 192
+    assert {each.signer for each in node.cache.commits(OPEN)} == {key.public for key in KEYS[:256]}
+    assert node.receive(commit(KEYS[256])) is Novelty.STALE
 
 
 @pytest.mark.parametrize("is_trusted", [True, False])

@@ -168,11 +168,17 @@ def test_the_number_of_commits_to_a_round_is_bounded(monkeypatch: pytest.MonkeyP
         return known.receive(commit(who, 0, tokens), parts.NOW)
 
     assert [receive(parts.ADA), receive(parts.ADA, 8), receive(parts.BEN)] == [Novelty.NEW] * 3
-    assert [receive(parts.STRANGER), receive(parts.BEN, 8)] == [Novelty.STALE] * 2
-    assert receive(parts.ADA) is Novelty.DUPLICATE
+    assert receive(parts.BEN, 8) is Novelty.STALE
+    assert receive(parts.STRANGER) is Novelty.NEW, "in the place of an older one of an owner with two"
+    assert [receive(parts.ADA), receive(KEYS[1])] == [Novelty.STALE] * 2
+    assert receive(parts.ADA, 8) is Novelty.DUPLICATE, "its newest one is kept"
     assert receive(KEYS[0]) is Novelty.NEW
-    assert known.contributing == {parts.BEN.public, KEYS[0].public}, "it has the place of another one's"
+    others = {parts.BEN.public, parts.STRANGER.public}
+    assert known.contributing == {*others, KEYS[0].public}, "it has the place of another one's"
     assert receive(KEYS[0], 8) is Novelty.NEW
+    assert [receive(KEYS[1]), receive(parts.STRANGER)] == [Novelty.STALE, Novelty.DUPLICATE], (
+        "a trusted key keeps both of its commits"
+    )
 
 
 # Forwarding

@@ -195,10 +195,15 @@ class RecordCache:
         return Novelty.NEW
 
     def _has_room(self, owners: dict[PublicKey, list[Signed[Commit]]], signer: PublicKey) -> bool:
-        """Whether a round's commits have room for one more, after those of an owner that is not trusted make
-        room for a trusted one's.
+        """Whether a round's commits have room for one more. The older ones of owners with several make room
+        for an owner that has none, and those of an owner that is not trusted for a trusted one's.
         """
         if sum(map(len, owners.values())) < MAX_COMMITS:
+            return True
+        several = (owner for owner, own in owners.items() if len(own) > 1 and not self.trusts(owner))
+        crowding = next(several, None) if signer not in owners else None
+        if crowding is not None:
+            del owners[crowding][0]
             return True
         other = self._untrusted(owners) if self.trusts(signer) else None
         if other is None:
