@@ -93,7 +93,7 @@ def prepare(
             return BudgetSaved(len(chosen))
         index = DataIndex.from_bytes(store.blobs.get(store.charter.data_index_hash))
         samples = _samples(closed, store, index, count, secret)
-    except (FileDamaged, FileNotFoundError, MalformedBlob):
+    except (FileDamaged, FileNotFoundError, MalformedBlob, ValueError):  # an empty file cannot be mapped
         return FilesMissing()
     if not samples:
         return NoSecretSamples()
@@ -130,14 +130,16 @@ def prepare(
 
 
 def _taken(closed: ClosedRound, run: RunState, blobs: BlobStore) -> tuple[int, ...]:
-    """Millionths of each contribution that a fold would take, if its key had a weight."""
+    """Millionths of each contribution that a fold would take, if its key had a weight. They are mapped, not
+    read: together they may be larger than memory.
+    """
     commits = closed.link.commits
     weighed = weigh_commits(commits, run.position.standings, run.spec.trust)
     return taken_of(
         run.spec.aggregate,
         [
             Contribution(
-                Decoder(blobs.get(blob_name(commit)), run.spec.codec, closed.state.layout),
+                Decoder(blobs.view(blob_name(commit)), run.spec.codec, closed.state.layout),
                 1,
                 each.tokens or commit.tokens,
                 each.trusted,

@@ -16,7 +16,7 @@ from coordinator.audits.choose import Budget
 from coordinator.audits.ledger import Ledger
 from coordinator.audits.ledger_file import LedgerFile
 from coordinator.audits.preparing import ClosedRound, prepare
-from coordinator.reasons.audits import NoSecretSamples, NotAudited
+from coordinator.reasons.audits import FilesMissing, NoSecretSamples, NotAudited
 from coordinator.run_folder import AUDITS, HELD_OUT
 from coordinator.store.run_store import RunStore
 from tests.support import parts
@@ -30,13 +30,13 @@ def prepared(
     store: RunStore, work: Path, index: DataIndex, monkeypatch: pytest.MonkeyPatch, drawn: int
 ) -> AuditJob | NotAudited:
     """drawn: samples that the round's one contribution names."""
-    get = store.blobs.get
-    monkeypatch.setattr(
-        store.blobs,
-        "get",
-        lambda name: index.to_bytes() if name == store.charter.data_index_hash else get(name),
-    )
     state, link = store.state, fold_round(store, parts.ADA)
+
+    def get(name: BlobHash) -> bytes:
+        assert name == store.charter.data_index_hash, "contributions are mapped, not read into memory"
+        return index.to_bytes()
+
+    monkeypatch.setattr(store.blobs, "get", get)
     ranges = (SampleRange(round=0, start=0, count=drawn),)
     commits = tuple(commit.model_copy(update={"ranges": ranges}) for commit in link.commits)
     closed = ClosedRound(type(link)(link.entry, commits, link.certificate), state, {})
@@ -60,6 +60,14 @@ def test_samples_are_secret_or_held_out(
         assert len(job.samples) == (20 if held_out else 32)
         assert Path(job.state).is_file()
         assert [each.audited for each in job.contributions] == [True]
+
+
+def test_a_round_with_a_damaged_contribution_is_not_audited(tmp_path: Path) -> None:
+    with opened_store(tmp_path / "run") as store:
+        state, link = store.state, fold_round(store, parts.ADA)
+        store.blobs.path(BlobHash(link.commits[0].blob)).write_bytes(b"")
+        closed, file = ClosedRound(link, state, {}), LedgerFile(store.folder / AUDITS)
+        assert prepare(closed, store, Ledger(), Budget(1000.0), file, tmp_path) == FilesMissing()
 
 
 def test_without_either_the_round_is_not_audited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
