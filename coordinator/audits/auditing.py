@@ -58,7 +58,7 @@ class Auditing:
     timing: Timing = TIMING
     ledger: Ledger = field(default_factory=Ledger)
     auditors: Auditors = field(init=False)
-    _budget: Budget = field(default_factory=Budget)
+    budget: Budget = field(default_factory=Budget)
     _next: ClosedRound | None = None
     _new: asyncio.Event = field(default_factory=asyncio.Event)
     _reported: NotAudited | EvaluationFailure | None = None
@@ -67,9 +67,13 @@ class Auditing:
         self.auditors = Auditors(self.timing.audit_hold)
 
     def closed(self, link: Link, state: TrainState, seen: Mapping[BlobHash, Millis]) -> None:
-        """A round closes: it is audited next, in place of one that waits. state: before its fold."""
+        """A round closes: it is audited next, in place of one that waits. state: before its fold.
+
+        What keys without weight say that they computed counts nothing: many could say that it is little.
+        """
         target = self.store.snapshot.spec.train.target
-        self._budget = self._budget.after([commit.samples for commit in link.commits], target)
+        weighed = zip(link.commits, link.close.weights, strict=True)
+        self.budget = self.budget.after([commit.samples for commit, weight in weighed if weight], target)
         self._next = ClosedRound(link, state, seen)
         self._new.set()
 
@@ -109,7 +113,7 @@ class Auditing:
     async def _audit(self, closed: ClosedRound) -> None:
         with scratch_folder(self.store.folder) as work:
             job = await asyncio.to_thread(
-                prepare, closed, self.store, self.ledger, self._budget, self._file, work
+                prepare, closed, self.store, self.ledger, self.budget, self._file, work
             )
             found = await self._audited(closed, job, work) if isinstance(job, AuditJob) else job
         if not isinstance(found, Audited):
@@ -144,7 +148,7 @@ class Auditing:
     async def _tried(self, job: AuditJob, work: Path) -> AuditReply | EvaluationFailure:
         reply = await self.run_job(job, work)
         fixed = reply.other_passes if isinstance(reply, AuditReply) and reply.forward_passes else None
-        self._budget = self._budget.without(job.forward_passes, fixed)
+        self.budget = self.budget.without(job.forward_passes, fixed)
         return reply
 
     async def _shared(
@@ -162,7 +166,7 @@ class Auditing:
             return compared
         is_new = not self.auditors.of(auditor).answered
         call = await self.auditors.tried(auditor, task, seconds)
-        self._budget = self._budget.without(passes_of(task))  # it computes for the run, too
+        self.budget = self.budget.without(passes_of(task))  # it computes for the run, too
         if call is None or call.value.report is None:
             log.warning("%s", auditor_message(AuditorSilent(auditor, task.round, seconds)))
             return await self._alone(job, work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from barnraise.contract.audit_report import AuditReport
 from barnraise.contract.log_entries import Change, StandingChange
 from barnraise.contract.standing import Standing
+from barnraise.contract.trust_spec import TrustSpec
 from barnraise.core.signed import open_text
 from barnraise.evaluation.audit_job import AuditJob, AuditReply, Measured, Tried
 from barnraise.evaluation.failures import EvaluationFailure, NotEnoughMemory
@@ -192,6 +194,22 @@ def test_a_round_that_cannot_be_audited_is_logged_once(
         asyncio.run(until(audits, lambda round=round: tried[-1:] == [round]))  # type: ignore[misc]
     assert audits.ledger == Ledger()
     assert len([each for each in caplog.records if "not audited" in each.message]) <= 1
+
+
+def test_keys_without_weight_do_not_take_the_time_for_audits_away(tmp_path: Path) -> None:
+    spec = parts.run_spec().model_copy(update={"trust": TrustSpec(mode="open", vouched=(parts.ADA.public,))})
+    budgets = []
+    for samples in (1, 10**6):
+        with opened_store(tmp_path / str(samples), spec) as store:
+            state, link = store.state, fold_round(store, parts.ADA, parts.BEN, parts.STRANGER)
+            commits = tuple(
+                each if each.owner == parts.ADA.public else each.model_copy(update={"samples": samples})
+                for each in link.commits
+            )
+            audits = auditing(store)
+            audits.closed(replace(link, commits=commits), state, {})
+            budgets.append(audits.budget)
+    assert budgets[0] == budgets[1] != Budget()
 
 
 def test_without_budget_or_data_there_is_no_job(store: RunStore, tmp_path: Path) -> None:
