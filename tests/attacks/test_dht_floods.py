@@ -18,7 +18,8 @@ from barnraise.contract.records import Commit, seal, tagged
 from barnraise.core.identity import Identity
 from barnraise.core.ids import PublicKey, Round
 from barnraise.core.signed import Signed
-from barnraise.network.dht_protocol import MAX_KEYS, place_of_node
+from barnraise.network.dht_limits import MAX_KEYS
+from barnraise.network.dht_protocol import place_of_node
 from barnraise.network.key_access import Access
 from barnraise.network.key_rates import Verdict
 from barnraise.network.record_dht import ROUNDS_AROUND
@@ -89,7 +90,7 @@ def test_a_message_counts_once_for_each_of_its_keys(tmp_path: Path) -> None:
 
     async def scene(coordinator: SwarmNode, ada: SwarmNode, attacker: Attacker) -> None:
         taken: list[float] = []
-        rates = coordinator.dht.protocol._rates
+        rates = coordinator.dht.protocol._limits._rates
 
         def take(key: PublicKey, access: Access, now: float, amount: float) -> Verdict:
             taken.append(amount)

@@ -4,7 +4,7 @@
 |----------------------------------------------------|-------------------------------------------------------|
 | a node chooses its place in the DHT                | its place is the hash of its key                      |
 | each sender of a message enters the routing table  | admitted keys do, and those that this node joined by  |
-| a request has any number of keys                   | MAX_KEYS                                              |
+| a request has any number of keys                   | dht_limits.MAX_KEYS                                   |
 | an answer has an entry of any size                 | MAX_ANSWER_BYTES of it, chosen at random              |
 | one bad record of an entry hides all others        | it is left out                                        |
 | an entry is as new as its sender says              | as the newest record in it                            |
@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Sequence
 from random import Random
 from typing import Any
@@ -26,33 +25,15 @@ from hivemind.proto import dht_pb2
 from hivemind.utils.timed_storage import ValueWithExpiration
 
 from barnraise.core.ids import PublicKey
+from barnraise.network.dht_limits import DhtLimits, RefusedMessage
 from barnraise.network.dht_storage import BoundedStorage
 from barnraise.network.key_access import Access
-from barnraise.network.key_rates import KeyRates, Rate, Verdict
 from barnraise.network.peer_guard import PeerGuard
 from barnraise.network.peer_ids import key_of
-from barnraise.network.stream_limits import PARKED_SECONDS
-from barnraise.network.streams import now
 
-MAX_KEYS = 16
-"""Keys that one request asks for, or records that it stores."""
 MAX_ANSWER_BYTES = 2**18
 """Of one entry in an answer, some 300 records: half of `daemon.MAX_MESSAGE_BYTES`."""
-COST_BYTES = 2**14
-"""A message counts once for each key, and once more for each of these."""
-RATES = {Access.STRANGER: Rate(5, 50), Access.ADMITTED: Rate(50, 500), Access.TRUSTED: Rate(50, 500)}
-"""Messages a second: a search is one to each of some eight nodes, and a volunteer searches a few times in
-five seconds."""
-TOGETHER = {Access.STRANGER: Rate(100, 400), Access.ADMITTED: Rate(300, 1500)}
-"""Of all keys with one access."""
-SMALL_BYTES, MAX_WAITING = 4096, 512
-"""Of messages whose senders wait, and how many do."""
-
 Found = dict[DHTID, tuple[Any, dict[DHTID, PeerID]]]
-
-
-class RefusedMessage(Exception):
-    """A message that is not answered. Its sender receives this as an error."""
 
 
 def place_of_node(peer: PeerID) -> DHTID:
@@ -75,10 +56,9 @@ class BoundedProtocol(DHTProtocol):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._rates = KeyRates(RATES, TOGETHER)
+        self._limits = DhtLimits()
         self._random = Random()
         self._joined_by: set[PeerID] = set()
-        self._waiting = 0
 
     @classmethod
     def _get_handle_name(cls, namespace: str | None, method_name: str) -> str:
@@ -137,29 +117,8 @@ class BoundedProtocol(DHTProtocol):
         return bool(self.storage.store(place, value, expires, subkey))
 
     async def _check(self, request: Any, keys: int, context: P2PContext) -> None:
-        """Raises RefusedMessage, after a while to a key that sends too many."""
-        peer = key_of(context.remote_id.to_bytes())
-        access = Access.BANNED if peer is None else self._guard.access(peer)
-        if peer is None or access is Access.BANNED:
-            raise RefusedMessage("this key is not served")
-        size = request.ByteSize()
-        verdict = self._rates.take(peer, access, now(), max(1, keys) + size // COST_BYTES)
-        if verdict is not Verdict.ALLOWED:
-            await self._have_wait(peer, size)
-            raise RefusedMessage("too many messages")
-        if keys > MAX_KEYS:
-            raise RefusedMessage("too many keys")
-
-    async def _have_wait(self, peer: PublicKey, size: int) -> None:
-        """As streams of a key that was refused too often. A large message would fill the memory meanwhile."""
-        if size > SMALL_BYTES or self._waiting >= MAX_WAITING:
-            self._guard.flooded(peer)
-            return
-        self._waiting += 1
-        try:
-            await asyncio.sleep(PARKED_SECONDS)
-        finally:
-            self._waiting -= 1
+        """Raises RefusedMessage, as `DhtLimits.check`."""
+        await self._limits.check(self._guard, key_of(context.remote_id.to_bytes()), keys, request.ByteSize())
 
     def _result(self, key: DHTID, asker: PeerID) -> dht_pb2.FindResult:
         result = self._entry(key)

@@ -49,6 +49,11 @@ def message_rates() -> KeyRates:
     return KeyRates(_MESSAGES, _TOGETHER)
 
 
+def refusal_rates() -> KeyRates:
+    """How many refusals of a key take no time."""
+    return KeyRates(_REFUSALS, together={})
+
+
 @dataclass
 class IncomingStream:
     """One stream that a peer opened with this node."""
@@ -75,7 +80,7 @@ class StreamLimits:
     """Of the streams that a key opens, where each costs as much as the next."""
     _streams: list[IncomingStream] = field(default_factory=list)
     _parked: dict[asyncio.StreamWriter, PublicKey] = field(default_factory=dict)
-    _refusals: KeyRates = field(default_factory=lambda: KeyRates(_REFUSALS, together={}))
+    _refusals: KeyRates = field(default_factory=refusal_rates)
 
     @contextmanager
     def admitted(self, peer: PublicKey, writer: asyncio.StreamWriter) -> Iterator[IncomingStream | None]:
