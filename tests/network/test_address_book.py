@@ -12,6 +12,7 @@ from barnraise.contract.contacts import ContactPage, open_contact
 from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.records import seal
 from barnraise.contract.run_keys import Signers
+from barnraise.contract.trust_spec import TrustSpec
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey
 from barnraise.network.address_book import MAX_CONTACTS, OFFERED, AddressBook
@@ -68,6 +69,19 @@ def test_who_answered_is_dialled_first_and_forgotten_last() -> None:
     assert len(keys) == MAX_CONTACTS
     assert keys[0] == parts.ADA.public
     assert parts.BEN.public not in keys
+
+
+def test_trusted_keys_are_dialled_before_others_that_answered() -> None:
+    """In an open run any number of keys answer."""
+    book, keys = empty(), parts.keys()
+    book.trust(KeysInForce(keys.first, keys.position, TrustSpec(mode="open", vouched=(parts.ADA.public,))))
+    book.learn_contact(contact(parts.ADA, at=parts.NOW - 1000))
+    for n in range(MAX_CONTACTS):
+        book.learn_contact(contact(someone(100 + n), at=parts.NOW + n))
+        book.mark_answered(someone(100 + n).public)
+    dialled = [key for key, _ in book.candidates(())]
+    assert len(dialled) == MAX_CONTACTS
+    assert dialled[0] == parts.ADA.public
 
 
 def test_closers_are_offered_and_dialled_first() -> None:
