@@ -125,11 +125,9 @@ class Auditing:
         """By an auditor whose call waits, where there is one; else by this machine alone."""
         auditor = self.auditors.next(lambda key: self._refusal(key) is None)
         if auditor is not None:
-            seconds = self.seconds()
-            due = Millis(self.clock() + round(1000 * seconds))
-            task = task_of(job, closed.base_state, closed.sizes, self._levels(closed), auditor, due)
+            task = task_of(job, closed.base_state, closed.sizes, self._levels(closed), auditor)
             if task is not None:
-                return await self._shared(closed, job, work, auditor, task, seconds)
+                return await self._shared(closed, job, work, auditor, task, self.seconds())
         return await self._alone(job, work)
 
     def known_auditors(self) -> dict[PublicKey, tuple[Record, Disagreement | None]]:

@@ -22,7 +22,7 @@ from barnraise.contract.audit_task import (
     TrialReport,
 )
 from barnraise.contract.standing import Level
-from barnraise.core.ids import Millis, PublicKey
+from barnraise.core.ids import PublicKey
 from barnraise.core.signed import Signed
 from barnraise.evaluation.audit_job import AuditJob, AuditReply, Measured
 from coordinator.audits.choose import secret_random
@@ -42,7 +42,6 @@ def task_of(
     sizes: Mapping[str, int],
     levels: Mapping[PublicKey, Level],
     auditor: PublicKey,
-    due: Millis,
 ) -> AuditTask | None:
     """What an auditor can try of a job; None where that is nothing. sizes: of the blobs."""
     given = tuple(
@@ -55,7 +54,7 @@ def task_of(
         not given or not samples or len(samples) < len(job.samples)
     ):  # held-out samples are the coordinator's alone
         return None
-    return AuditTask(round=job.round, base_state=base_state, contributions=given, samples=samples, due=due)
+    return AuditTask(round=job.round, base_state=base_state, contributions=given, samples=samples)
 
 
 def with_trials_of(job: AuditJob, keys: Collection[str]) -> AuditJob:

@@ -230,7 +230,7 @@ def test_what_it_or_a_suspended_key_contributed_is_not_given_to_it(run: AuditedR
 
     def given(auditor: PublicKey, **other: Level) -> list[str]:
         known: dict[PublicKey, Level] = {HONEST: "trusted", BAD: other.get("bad", "trusted")}
-        task = trials.task_of(job, parts.HASH_A, sizes, known, auditor, parts.NOW)
+        task = trials.task_of(job, parts.HASH_A, sizes, known, auditor)
         return [] if task is None else [each.key for each in task.contributions]
 
     assert set(given(AUDITOR.public)) == {HONEST, BAD}

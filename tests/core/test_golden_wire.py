@@ -109,7 +109,6 @@ def one_of_each() -> dict[str, Signed[Any]]:
         base_state=HASH_B,
         contributions=(GivenContribution(key=ADA.public, blob=HASH_A, size=9, taken=8),),
         samples=((0, 7),),
-        due=NOW + 1000,
     )
     trials = TrialReport(round=2, base_state=HASH_B, trials=(trial,))
     return {

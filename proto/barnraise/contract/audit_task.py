@@ -54,8 +54,6 @@ class AuditTask(Strict):
         Field(min_length=1, max_length=MAX_SAMPLES),
     ]
     """(shard, row) in the run's data."""
-    due: Time
-    """Of the run's clock: a report after that is late."""
 
 
 class Trial(Strict):

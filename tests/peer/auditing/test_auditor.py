@@ -66,9 +66,7 @@ class Stage:
             GivenContribution(key=key, blob=self.contribution, size=14, taken=500_000)
             for key in sorted((ADA, BEN))
         )
-        return AuditTask(
-            round=round, base_state=parts.HASH_A, contributions=given, samples=((0, 1), (0, 5)), due=parts.NOW
-        )
+        return AuditTask(round=round, base_state=parts.HASH_A, contributions=given, samples=((0, 1), (0, 5)))
 
     # The network
 
