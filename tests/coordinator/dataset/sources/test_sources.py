@@ -82,7 +82,7 @@ def test_a_weight_repeats_records_by_their_digests(weight: float, fewest: int, m
         ("nobody", "Correct `source`"),
         ("~nosuchuser/rows.jsonl", "Correct `source`"),
         ("a\0b", "Correct `source`"),
-        ("x" * 5000, ""),
+        ("x" * 4000, ""),
     ],
 )
 def test_a_source_that_is_no_path_is_refused_with_what_it_probably_means(source: str, fix: str) -> None:
