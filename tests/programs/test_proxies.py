@@ -70,7 +70,7 @@ def test_volunteers_join_and_download_through_nginx(tmp_path: Path, monkeypatch:
             assert "every file matches what the run's key signed" in download.output
         hub = ssl.create_default_context(cafile=str(certificates / "ca.pem"))
         with urllib.request.urlopen(
-            f"{url}/api/models/barn/barn", context=hub
+            f"{url}/api/models/barnraise/barn", context=hub
         ) as answer:  # as Hub clients ask
             assert json.load(answer)["id"]
 
