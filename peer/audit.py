@@ -16,7 +16,7 @@ from barnraise.contract.records import Head
 from barnraise.contract.state import Array, TrainState
 from barnraise.core.errors import RefusedError, StateError
 from barnraise.core.ids import Round, StateHash
-from barnraise.fold.log import Link, Step, place_after
+from barnraise.fold.log import place_after
 from barnraise.fold.log_walk import Continues
 from barnraise.network.blobs.rate_limiter import RateLimiter
 from barnraise.runtime.awake_clock import AwakeClock, ticking
@@ -119,17 +119,9 @@ class Following:
     async def _pass(self, walked: Continues, head: Head) -> None:
         end = place_after(self.follower.position, walked.steps)
         for step in walked.steps:
-            await self._step(step, head, has_effect=end.has_effect(step.entry))
+            if (link := await self.follower.take(step, end)) is not None:
+                self.retention.folded(link, Round(head.checkpoint_round))
             self._reached()
-
-    async def _step(self, step: Step, head: Head, *, has_effect: bool) -> None:
-        if not has_effect:
-            self.follower.skip(step)
-        elif isinstance(step, Link):
-            await self.follower.fold(step)
-            self.retention.folded(step, Round(head.checkpoint_round))
-        else:
-            self.follower.amend(step)
 
     def _reached(self) -> None:
         self.states.add(self.follower.tip.state, self.follower.state)

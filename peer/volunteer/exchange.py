@@ -293,17 +293,12 @@ class Exchange:
         follower = self.follower
         end = place_after(follower.position, steps)
         for step in steps:
-            if not end.has_effect(step.entry):
-                follower.skip(step)
-            elif isinstance(step, Link):
-                standings = follower.position.standings
-                await follower.fold(step)
-                self.weight = self._own_weight(step, standings) or self.weight
+            standings = follower.position.standings
+            if (link := await follower.take(step, end)) is not None:
+                self.weight = self._own_weight(link, standings) or self.weight
                 checkpoint = Round(head.checkpoint_round)
-                self.store.folded(step, checkpoint)
-                self.retention.folded(step, checkpoint)
-            else:
-                follower.amend(step)
+                self.store.folded(link, checkpoint)
+                self.retention.folded(link, checkpoint)
             self._own_standing.read(step.entry, end.standings)
 
     def _own_weight(self, link: Link, standings: Standings) -> OwnWeight | None:

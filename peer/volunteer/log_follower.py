@@ -130,6 +130,20 @@ class LogFollower:
             self._moved_to(self.tip)
         return await walk(head, self.place, self._read, self.charter)
 
+    async def take(self, step: Step, end: Position) -> Link | None:
+        """Pass a step, and fold it where it has an effect. end: where the log ends.
+
+        Returns the link that was folded, None where nothing is. Raises as `fold`; BadSignature.
+        """
+        if not end.has_effect(step.entry):
+            self.skip(step)
+        elif isinstance(step, Link):
+            await self.fold(step)
+            return step
+        else:
+            self.amend(step)
+        return None
+
     def amend(self, amendment: Amendment) -> None:
         """Pass an entry that folds nothing. Raises BadSignature, StateError."""
         self._moved_to(amended(self.tip, amendment, self.charter))
