@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from barnraise.contract.audit_figures import MILLION, Figures
+from barnraise.contract.audit_figures import MILLION, NANO, Figures
 from barnraise.contract.evidence import UNIT
 from barnraise.contract.log_entries import Change, NeedsNewer, changes_of, parse_entry
 from barnraise.contract.verdict import Verdict
@@ -19,7 +19,6 @@ from barnraise.core.signed import open_text
 from barnraise.runtime.plain_console import PlainConsole
 
 LOG = "log"
-NANO = 10**9
 
 
 @dataclass(frozen=True)

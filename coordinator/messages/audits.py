@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing_extensions import assert_never
 
+from barnraise.contract.audit_figures import NANO, raises_loss
 from barnraise.contract.audit_report import AuditReport, AuditResult
 from barnraise.contract.audit_task import Disagreement
 from barnraise.contract.log_entries import Change
@@ -20,7 +21,6 @@ from coordinator.reasons.audits import (
     NotAudited,
 )
 
-NANO = 10**9
 _LEVELS: dict[Level, str] = {
     "probation": "on probation",
     "trusted": "trusted",
@@ -99,7 +99,7 @@ def audited_message(report: AuditReport, seconds: float) -> str:
 
 
 def _harms(result: AuditResult) -> bool:
-    return result.audited and result.change > 2 * result.error
+    return result.audited and raises_loss(result.change, result.error)
 
 
 def _result(result: AuditResult) -> str:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from safetensors.numpy import save_file
 
+from barnraise.contract.audit_figures import raises_loss
 from barnraise.contract.audit_task import AuditAnswer, AuditCall, AuditTask, Trial, TrialReport
 from barnraise.contract.charter import Charter
 from barnraise.contract.keys_in_force import KeysInForce
@@ -167,7 +168,7 @@ class Auditor:
 
     async def _reported(self, task: AuditTask, found: AuditReply) -> AuditCall:
         report = _report(task, found)
-        harmful = tuple(PublicKey(each.key) for each in report.trials if each.change > 2 * each.error)
+        harmful = tuple(PublicKey(each.key) for each in report.trials if raises_loss(each.change, each.error))
         self.notify(RoundTried(task.round, found.seconds, harmful))
         if self.share is None:
             return self._call(report)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing_extensions import assert_never
 
+from barnraise.contract.audit_figures import NANO
 from barnraise.contract.audit_task import Disagreement, Taken
 from barnraise.core.ids import PublicKey, short
 from barnraise.core.units import format_seconds
@@ -24,7 +25,6 @@ from peer.auditing.events import (
     StateMissing,
 )
 
-NANO = 10**9
 _TAKEN: dict[Taken, str] = {
     "none": "the coordinator took no report",
     "counted": "the coordinator took it",

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing_extensions import assert_never
 
-from barnraise.contract.audit_figures import MILLION, Figures
+from barnraise.contract.audit_figures import MILLION, NANO, Figures
 from peer.volunteer.own_standing import OwnStanding
 
-NANO = 10**9
 WHAT_TO_CHECK = "check this machine's memory, try `--device cpu`, and compare `peer --version` with others"
 
 

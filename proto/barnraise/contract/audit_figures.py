@@ -44,6 +44,7 @@ OPPOSED = 100_000
 FEWEST_TRUSTED = 3
 """Contributions by other trusted keys without which an alignment shows nothing."""
 MILLION = 10**6
+NANO = 10**9
 
 Nano = Annotated[int, Field(ge=-MOST, le=MOST)]
 """Nanonats a token."""
@@ -101,6 +102,11 @@ class Figures(Strict):
         if gain <= 0:
             return FLOOR
         return _score(self.change + gain // GAINING, max(gain // (2 * GAINING), ERRORS * self.error))
+
+
+def raises_loss(change: int, error: int) -> bool:
+    """Whether a change of the loss is a rise that is distinguished from none."""
+    return change > ERRORS * error
 
 
 def distance(alignment: int, usual: int) -> int:

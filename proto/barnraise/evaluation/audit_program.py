@@ -22,7 +22,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from barnraise.contract.audit_figures import MILLION, MOST, STEP_SHARE, Finding
+from barnraise.contract.audit_figures import MILLION, MOST, NANO, STEP_SHARE, Finding
 from barnraise.contract.shards import Sample, parse_shard
 from barnraise.contract.spec import AdamW, RunSpec
 from barnraise.contract.state import Array, Layout
@@ -40,7 +40,6 @@ from barnraise.runtime.memory import available_memory
 
 COPIES = 2
 """Of the model in fp32: the contributions' sum and one of them, then the model and the state of the round."""
-NANO = 10**9
 
 Tensors = dict[str, Array]
 Sketches = npt.NDArray[np.float32]
