@@ -31,14 +31,6 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
         yield made
 
 
-@pytest.fixture
-def address(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The address that the next connection seems to come from."""
-    address = ["192.0.2.1"]
-    monkeypatch.setattr("coordinator.guarded_port.client_group", lambda _: address[0])
-    return address
-
-
 def client_hello() -> bytes:
     """The first message of a handshake."""
     context = ssl.create_default_context()

@@ -42,14 +42,6 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
         yield made
 
 
-@pytest.fixture
-def one_address(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The address that all connections seem to come from: those of this machine are not limited."""
-    address = ["192.0.2.1"]
-    monkeypatch.setattr("coordinator.guarded_port.client_group", lambda _: address[0])
-    return address
-
-
 def claim_of(identity: Identity, name: str, at: int = parts.NOW) -> bytes:
     claim = JoinClaim(
         run=parts.RUN, owner=identity.public, instance=parts.INSTANCE, name=name, credit=False, at=at
@@ -75,8 +67,8 @@ def journaled(store: RunStore) -> int:
     return len(store.snapshot.claims)
 
 
-@pytest.mark.usefixtures("one_address")
-def test_many_new_keys_of_one_address_are_admitted_slowly(
+@pytest.mark.usefixtures("address")
+def test_many_new_keys_of_address_are_admitted_slowly(
     store: RunStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(CallGuard.__init__, "__defaults__", (lambda: 0.0,))
@@ -94,7 +86,7 @@ def test_many_new_keys_of_one_address_are_admitted_slowly(
     asyncio.run(play())
 
 
-@pytest.mark.usefixtures("one_address")
+@pytest.mark.usefixtures("address")
 def test_a_call_counts_for_its_address_also_when_its_connection_has_ended() -> None:
     """Clients that sent calls and left were not limited: gRPC began some of their calls later."""
     ports: list[int] = []
@@ -124,12 +116,12 @@ def test_a_call_counts_for_its_address_also_when_its_connection_has_ended() -> N
     asyncio.run(play())
 
 
-def test_another_address_joins_during_a_flood(store: RunStore, one_address: list[str]) -> None:
+def test_another_address_joins_during_a_flood(store: RunStore, address: list[str]) -> None:
     async def play() -> None:
         async with served(session_of(store)) as invite:
             flood = [claim_of(Identity.generate(), "") for _ in range(int(LIMITS.new_keys.burst) + 20)]
             assert (await joins(invite, flood))[TOO_MANY] > 0
-            one_address[0] = "198.51.100.7"
+            address[0] = "198.51.100.7"
             assert await joins(invite, [claim_of(parts.ADA, "ada")]) == {OK: 1}
 
     asyncio.run(play())
@@ -171,7 +163,7 @@ def test_a_new_name_is_journaled_an_hour_later(store: RunStore) -> None:
         assert store.snapshot.claims[parts.ADA.public].name == ("ada" if minutes < 60 else "ada l.")
 
 
-@pytest.mark.usefixtures("one_address")
+@pytest.mark.usefixtures("address")
 def test_status_and_charter_are_limited_and_a_volunteer_reads_why(store: RunStore) -> None:
     async def play() -> None:
         async with served(session_of(store)) as invite:

@@ -17,27 +17,10 @@ from barnraise.runtime.files import load_identity
 from coordinator.run_folder import AUTHORITY_KEY
 from peer.data_dir import PEER_KEY
 from tests.support.programs import INVITE, stage
-from tests.support.tiny import make_tiny_model, write_sums
+from tests.support.tiny import STEADY_RUN, make_tiny_model, write_sums
 
-RUN = """\
-name = "tiny"
-seed = 3
-[model]
-source = "model"
-[data]
-source = "data.jsonl"
-sequence_length = 64
-[train]
-batch = 2
-target = { kind = "full" }
-[train.inner]
-lr = 1e-3
-[round]
-seconds = 6
-steps = 2
-grace = 20
-min_contributions = 2
-[checkpoint]
+RUN = f"""\
+{STEADY_RUN}[checkpoint]
 every = 50
 held_out_tokens = 0
 [trust]

@@ -16,7 +16,7 @@ from tests.programs.test_processes import check_agreement
 from tests.support.maintainer import Commands
 from tests.support.programs import INVITE, Program, free_ports, stage
 from tests.support.sleeper import TURN
-from tests.support.tiny import make_tiny_model, write_sums
+from tests.support.tiny import STEADY_RUN, make_tiny_model, write_sums
 
 pytestmark = [
     pytest.mark.slow,
@@ -24,25 +24,8 @@ pytestmark = [
     pytest.mark.timeout(900),
 ]
 
-RUN = """\
-name = "tiny"
-seed = 3
-[model]
-source = "model"
-[data]
-source = "data.jsonl"
-sequence_length = 64
-[train]
-batch = 2
-target = { kind = "full" }
-[train.inner]
-lr = 1e-3
-[round]
-seconds = 6
-steps = 2
-grace = 20
-min_contributions = 2
-[checkpoint]
+RUN = f"""\
+{STEADY_RUN}[checkpoint]
 every = 4
 keep = 100
 held_out_tokens = 0

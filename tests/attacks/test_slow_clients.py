@@ -36,14 +36,6 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
         yield made
 
 
-@pytest.fixture
-def address(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The address that the next connection seems to come from."""
-    address = ["192.0.2.1"]
-    monkeypatch.setattr("coordinator.guarded_port.client_group", lambda _: address[0])
-    return address
-
-
 async def opened(invite: Invite, count: int) -> list[Connection]:
     endpoint = invite.endpoints[0]
     return [await asyncio.open_connection(endpoint.host, endpoint.port) for _ in range(count)]

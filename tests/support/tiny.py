@@ -14,6 +14,27 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from barnraise.contract.shards import DataIndex, Sample, ShardRef, pack_shard
 from barnraise.runtime.blob_store import BlobStore
 
+STEADY_RUN = """\
+name = "tiny"
+seed = 3
+[model]
+source = "model"
+[data]
+source = "data.jsonl"
+sequence_length = 64
+[train]
+batch = 2
+target = { kind = "full" }
+[train.inner]
+lr = 1e-3
+[round]
+seconds = 6
+steps = 2
+grace = 20
+min_contributions = 2
+"""
+"""The beginning of a run file: rounds of two steps, each with all volunteers."""
+
 TEMPLATE = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
