@@ -42,10 +42,10 @@ from barnraise.models.causal_lm import load, quiet
 from barnraise.models.trainable import initial_state
 from barnraise.runtime.allocator import keep_freed_memory
 from barnraise.runtime.blob_store import BlobStore
-from peer.training.device import CpuChosen, Device
 from peer.training.trainer import Trainer
 from scripts.demo import CACHE, MODEL
 from tests.support import parts
+from tests.support.devices import CPU
 from tests.support.tiny import VOCABULARY, tiny_samples
 
 SEED = 0
@@ -57,7 +57,6 @@ AUDITED = (1, 3)
 """Contributions that are audited: one of trusted keys, and those of two new keys more."""
 SAMPLES = 4
 """Of a measured audit: its passes are alike."""
-CPU = Device("CPU", "cpu", False, 1, CpuChosen(bf16=False, speedup=1.0, requested=True))
 OWNERS = [Identity.from_seed(bytes([number]) * 32) for number in range(10, 10 + PEERS)]
 
 
