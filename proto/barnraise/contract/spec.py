@@ -10,48 +10,27 @@ to change the default.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
+from barnraise.contract.checkpoint_spec import CheckpointSpec as CheckpointSpec
 from barnraise.contract.codec_spec import CodecSpec as CodecSpec
 from barnraise.contract.codec_spec import Dense as Dense
 from barnraise.contract.codec_spec import Raw as Raw
 from barnraise.contract.codec_spec import Sparse as Sparse
 from barnraise.contract.data_spec import DataSpec as DataSpec
 from barnraise.contract.data_spec import SourceSpec as SourceSpec
+from barnraise.contract.spec_numbers import LONGEST as LONGEST
+from barnraise.contract.spec_numbers import Count, Fraction, NonNegative, Positive, PositiveCount, Seconds
 from barnraise.contract.trust_spec import TrustSpec as TrustSpec
 from barnraise.core.ids import RUN_PATTERN
 from barnraise.core.strict import Hex64, Strict, Text
 
-LARGEST = 10**15
-"""Above any number that a run needs. Times up to it are below 2^63 in milliseconds, and its square is finite
-in fp32."""
-
-LONGEST = 30 * 24 * 3600.0
-"""Seconds of a time that a run may set: a month."""
 MAX_MODULES = 256
 """Names of layers: each is looked for among all modules of a model."""
 MAX_DESCRIPTION = 2000
 """Characters: every volunteer's log has them."""
-
-
-Number = TypeVar("Number", int, float)
-
-
-def _bounded(number: Number) -> Number:
-    if number > LARGEST:
-        raise ValueError(f"should be at most {LARGEST:.0e}")
-    return number
-
-
-_Bounded = AfterValidator(_bounded)
-Positive = Annotated[float, Field(gt=0), _Bounded]
-Seconds = Annotated[float, Field(gt=0, le=LONGEST)]
-NonNegative = Annotated[float, Field(ge=0), _Bounded]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=0), _Bounded]
-PositiveCount = Annotated[int, Field(ge=1), _Bounded]
 
 
 class ModelSpec(Strict):
@@ -216,56 +195,6 @@ class AdamW(Strict):
     """Term added to the denominator."""
     weight_decay: NonNegative = 0.0
     """Decoupled weight decay, multiplied by the learning rate in each step."""
-
-
-ROLLBACK_ROUNDS = 64
-"""Default of `checkpoint.rollback_rounds`."""
-
-
-class CheckpointSpec(Strict):
-    """How often checkpoints are written and kept, and which one becomes `main`."""
-
-    every: PositiveCount = 5
-    """Rounds between checkpoints.
-    The first state is always a checkpoint. Volunteers who join start from the newest one."""
-    keep: PositiveCount = 10
-    """Newest checkpoints kept, in addition to the best and the promoted one."""
-    log_gigabytes: NonNegative = 20.0
-    """Gigabytes of contributions kept, to replay the run from its base model.
-    Above this the oldest are removed, and a replay starts from a checkpoint."""
-    rollback_rounds: Annotated[
-        int, Field(ge=0, le=4096, exclude_if=lambda rounds: rounds == ROLLBACK_ROUNDS)
-    ] = ROLLBACK_ROUNDS
-    """Rounds that `coordinator rollback` can go back at least.
-    The contributions of as many rounds are kept, also above `log_gigabytes`. An automatic rollback, which
-    goes with a ban, happens at most once in as many rounds."""
-    held_out_tokens: Count = 32_768
-    """Held-out tokens of an evaluation, approximately; 0 disables evaluation."""
-    promote_within: NonNegative = 0.01
-    """Share by which the held-out loss of `main` may exceed the best one.
-    The newest checkpoint within it becomes `main`."""
-    merged: bool = False
-    """Also write each promoted adapter merged into its base model."""
-    gguf: Literal["f16", "q8_0"] | None = Field(default=None, examples=["q8_0"])
-    """Also write each promoted checkpoint as a GGUF file.
-    For llama.cpp, Ollama and LM Studio."""
-    evaluators: Annotated[tuple[Hex64, ...], Field(max_length=64)] = ()
-    """Keys of volunteers who evaluate checkpoints that the coordinator cannot.
-    `peer key` prints a volunteer's public key. The held-out text becomes public."""
-    agree: PositiveCount = 2
-    """Evaluators whose held-out losses must agree."""
-
-    @model_validator(mode="after")
-    def _evaluators_can_agree(self) -> CheckpointSpec:
-        if len(set(self.evaluators)) != len(self.evaluators):
-            raise ValueError("evaluators names a key twice")
-        if 0 < len(self.evaluators) < self.agree:
-            raise ValueError(
-                f"agree is {self.agree}, with {len(self.evaluators)} in evaluators: set agree to at most that"
-            )
-        if self.evaluators and not self.held_out_tokens:
-            raise ValueError("evaluators have nothing to do where held_out_tokens is 0")
-        return self
 
 
 class ClosersSpec(Strict):
