@@ -4,7 +4,7 @@ fetched."""
 from __future__ import annotations
 
 from barnraise.contract.certificates import Authorities, check_certificate
-from barnraise.contract.close_rules import check_close, open_commits
+from barnraise.contract.close_rules import check_close, check_progress, open_commits
 from barnraise.contract.entry_order import check_order
 from barnraise.contract.log_entries import (
     Delegation,
@@ -22,7 +22,7 @@ from barnraise.contract.verdict import check_verdict
 from barnraise.core.errors import MalformedRecord, UserError
 from barnraise.core.ids import Millis, PublicKey
 from barnraise.fold.log import check_follows
-from coordinator.store.rolling_back import Read, check_target, state_named
+from coordinator.store.rolling_back import Read, check_target, state_named, tokens_at
 from coordinator.store.run_state import RunState
 
 AHEAD_SECONDS = 60
@@ -56,6 +56,7 @@ def check_candidate(
     commits = open_commits(entry)  # of banned keys no admission counts
     # Whether a commit came in time is the proposer's to say: its close is what closers agree on.
     check_close(entry, commits, run.position.standings, run.spec, blob_sizes)
+    check_progress(entry, commits, run.position.progress)
     if entry.at > now + 1000 * AHEAD_SECONDS:
         raise _refused("a close that is dated ahead")
     if entry.base_state != run.tip.state:
@@ -73,6 +74,8 @@ def _check_rollback(entry: Rollback, run: RunState, read: Read) -> None:
         raise _refused(f"a rollback that is not possible: {error.problem}") from None
     if entry.state != state_named(entry.to, run, read):
         raise _refused("a rollback to another state than its round had")
+    if entry.tokens != tokens_at(entry.to, run, read):
+        raise _refused("a rollback with another number of tokens than its state has")
 
 
 def _check_changes(entry: Delegation | StandingChange | Rollback, run: RunState, read: Read) -> None:

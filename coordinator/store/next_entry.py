@@ -37,6 +37,7 @@ def close_of(run: RunState, reason: str, now: Millis, turns: int) -> tuple[Close
         weights=tuple(each.weight for each in weighed),
         standings=run.position.standings.name,
         void=run.position.void,
+        progress=run.position.progress.after(commit.value.tokens for commit in ordered),
         reason=reason,
         turns=turns,
         **_common_fields(run, now),
@@ -64,11 +65,19 @@ def standing_change_of(
 
 
 def rollback_of(
-    run: RunState, to: int, state: StateHash, changes: Sequence[Change], note: str, now: Millis
+    run: RunState,
+    to: int,
+    state: StateHash,
+    changes: Sequence[Change],
+    note: str,
+    now: Millis,
+    *,
+    tokens: int | None = None,
 ) -> Rollback:
-    """A rollback to the state of round `to`, whose hash is `state`, without the order."""
+    """A rollback to the state of round `to`, whose hash is `state`, without the order. tokens: as in it."""
     ordered = tuple(sorted(changes, key=lambda change: change.key))
-    return Rollback(to=to, state=state, changes=ordered, note=note, **_common_fields(run, now))
+    fields = _common_fields(run, now)
+    return Rollback(to=to, state=state, tokens=tokens, changes=ordered, note=note, **fields)
 
 
 def succession_of(run: RunState, named: NamedSuccessor, now: Millis) -> Succession:
@@ -89,7 +98,7 @@ def resume_of(run: RunState, now: Millis, after_epoch: int, own: PublicKey) -> R
     if run.tip.position != position:
         raise StateError("a round is being folded", fix="Try again when it is.")
     fields = _common_fields(run, now) | {"epoch": epoch}
-    return Resume(standings=position.standings.name, void=position.void, **fields)
+    return Resume(standings=position.standings.name, void=position.void, progress=position.progress, **fields)
 
 
 def ordered(entry: OrderedEntry, run: RunState, run_key: Identity) -> OrderedEntry:

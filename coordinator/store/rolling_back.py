@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from barnraise.contract.field_types import MAX_VOID
 from barnraise.contract.log_entries import Change, Close, Rollback, parse_entry
+from barnraise.contract.schedule import Progress
 from barnraise.core.errors import UserError
 from barnraise.core.ids import BlobHash, Millis, StateHash
 from coordinator.store.next_entry import rollback_of
@@ -20,7 +21,8 @@ def rollback_to(
 ) -> Rollback:
     """The entry, without the order. Raises UserError where the run cannot go back to that state."""
     check_target(to, run)
-    return rollback_of(run, to, state_named(to, run, read), changes, note, now)
+    state, tokens = state_named(to, run, read), tokens_at(to, run, read)
+    return rollback_of(run, to, state, changes, note, now, tokens=tokens)
 
 
 def check_target(to: int, run: RunState) -> None:
@@ -57,4 +59,19 @@ def state_named(to: int, run: RunState, read: Read) -> StateHash:
         match parse_entry(read(logged.name)):
             case Close(round=round, base_state=state) | Rollback(round=round, state=state) if round == to:
                 return StateHash(state)
+    raise AssertionError("the log has the end of each round")
+
+
+def tokens_at(to: int, run: RunState, read: Read) -> int | None:
+    """`Rollback.tokens` of state[to], as the log says them: None in a run that is not planned by tokens."""
+    if to == run.round or run.position.progress.tokens is None:
+        return run.position.progress.tokens
+    if to == 0:
+        return 0
+    for logged in reversed(run.log):
+        match parse_entry(read(logged.name)):
+            case Close(round=round, progress=Progress(tokens=tokens)) if round == to - 1:
+                return tokens
+            case Rollback(round=round, tokens=tokens) if round == to - 1:
+                return tokens
     raise AssertionError("the log has the end of each round")

@@ -17,6 +17,7 @@ from barnraise.contract.log_entries import Change
 from barnraise.contract.manifest import HeldOut
 from barnraise.contract.records import JoinClaim
 from barnraise.contract.run_keys import Successors
+from barnraise.contract.schedule import NO_PROGRESS, Stated
 from barnraise.contract.standing import SavedList
 from barnraise.core.signed import Signable
 from barnraise.core.strict import Hex64, Strict
@@ -37,6 +38,7 @@ class SavedPosition(Strict):
     standings: SavedList = SavedList()
     void: Void = ()
     halted: bool = False
+    progress: Stated = NO_PROGRESS
 
 
 class SavedRound(Strict):

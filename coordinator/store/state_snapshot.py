@@ -49,6 +49,7 @@ def snapshot_of(run: RunState) -> Snapshot:
             standings=position.standings.saved,
             void=position.void,
             halted=position.halted,
+            progress=position.progress,
         ),
         opens=run.opens,
         names="".join(logged.name for logged in run.log),
@@ -166,6 +167,7 @@ def _position(saved: SavedPosition) -> Position:
         restored(saved.standings),
         tuple((Round(first), Round(last)) for first, last in saved.void),
         saved.halted,
+        saved.progress,
     )
 
 

@@ -54,9 +54,10 @@ class InnerOptimizer:
                 weight_decay=inner.weight_decay,
             )
 
-    def step(self) -> None:
+    def step(self, factor: float = 1.0) -> None:
+        """factor: of the learning rate, by the run's schedule."""
         self._steps += 1
-        rate = self._inner.lr * min(1.0, self._steps / max(1, self._inner.warmup_steps))
+        rate = self._inner.lr * factor * min(1.0, self._steps / max(1, self._inner.warmup_steps))
         for optimizer in self._by_kind.values():
             for group in optimizer.param_groups:
                 group["lr"] = rate

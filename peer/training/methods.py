@@ -24,8 +24,9 @@ class Method(Protocol):
     can_share: bool
     """Whether a share of an update can be sent, and the rest later."""
 
-    def step(self, samples: Sequence[Sample]) -> Loss:
-        """Train on `samples` (one batch). Raises NotFinite, with nothing changed."""
+    def step(self, samples: Sequence[Sample], factor: float) -> Loss:
+        """Train on `samples` (one batch). factor: of the learning rate. Raises NotFinite, with nothing
+        changed."""
 
     def update(self, base: Tensors, tokens: int) -> dict[str, Array]:
         """The update for the local work since `base`, over `tokens` trained tokens; fp32."""
@@ -61,7 +62,7 @@ class DilocoMethod:
         self._inner = inner
         self._optimizer = InnerOptimizer(model, inner)
 
-    def step(self, samples: Sequence[Sample]) -> Loss:
+    def step(self, samples: Sequence[Sample], factor: float) -> Loss:
         """One step on the mean loss of the batch's trained tokens."""
         tokens = trained_tokens(samples)
         if tokens == 0:
@@ -72,7 +73,7 @@ class DilocoMethod:
         if not torch.isfinite(norm):
             raise diverged("the gradient is not finite")
         with memory_limit(self._model.device, "the inner optimizer"):
-            self._optimizer.step()
+            self._optimizer.step(factor)
         return loss
 
     def update(self, base: Tensors, tokens: int) -> dict[str, Array]:
@@ -106,8 +107,9 @@ class GradientMethod:
     def __init__(self, model: LocalModel) -> None:
         self._model = model
 
-    def step(self, samples: Sequence[Sample]) -> Loss:
-        """Add the gradient of the summed loss, so that the means of two peers combine by their tokens."""
+    def step(self, samples: Sequence[Sample], factor: float) -> Loss:
+        """Add the gradient of the summed loss, so that the means of two peers combine by their tokens. The
+        fold has the rate, and its factor."""
         aside = self._model.set_gradients_aside()
         try:
             loss = self._model.backward(samples, divisor=1)

@@ -95,7 +95,7 @@ class Trainer:
             checkpointing=checkpointing,
             attention=spec.model.attention,
         )
-        self._spec = spec
+        self.spec = spec
         self._exact = not device.autocast and (frozen or device.frozen) == "fp32"
         self._method = method_for(spec.train, self._model)
         self._forget()
@@ -107,7 +107,7 @@ class Trainer:
     @property
     def moves(self) -> bool:
         """Whether steps change the local parameters."""
-        return self._spec.train.method == "diloco"
+        return self.spec.train.method == "diloco"
 
     @property
     def tokens(self) -> int:
@@ -121,7 +121,7 @@ class Trainer:
 
     def rehearse(self, samples: RehearsalSamples) -> Isolated | Fault:
         """As `peer.training.rehearsal.rehearse`; before the first `step`."""
-        return rehearse(self._model, self._spec, samples, exact=self._exact)
+        return rehearse(self._model, self.spec, samples, exact=self._exact)
 
     @_on_device
     def load(self, state: TrainState) -> None:
@@ -148,14 +148,15 @@ class Trainer:
         return self._model.tensors()
 
     @_on_device
-    def step(self, samples: Sequence[Sample]) -> StepResult:
+    def step(self, samples: Sequence[Sample], factor: float = 1.0) -> StepResult:
         """Train on one batch: take an inner step (`diloco`), or accumulate the gradient (`gradient`).
 
+        factor: of the learning rate of `diloco`, by the run's schedule.
         Raises NotFinite if loss or gradient are not finite, with nothing trained, TooLargeForMemory if
         memory runs out.
         """
         self._samples += len(samples)  # a batch that is skipped is not drawn again
-        loss = self._method.step(samples)
+        loss = self._method.step(samples, factor)
         self._tokens += loss.tokens
         self._loss += loss.total
         return StepResult(loss.total / max(1, loss.tokens), loss.tokens)

@@ -82,8 +82,11 @@ class LocalTraining:
             drawn = SampleRange(round=self.counts_in, start=self.samples, count=len(samples))
             self._drawn = extended(self._drawn, drawn)
         fresh = not self.has_work and not self._blamed
+        # By the state that is trained from, also where we train ahead of its round or without the run: what
+        # comes after it is not known yet, and its factor is above 0.
+        factor = self.tip.position.rate_factor(self.trainer.spec)
         try:
-            result = self.trainer.step(samples)
+            result = self.trainer.step(samples, factor)
         except NotFinite as error:
             return self._skip(error)
         self._skipped_in_a_row = self._resets = 0

@@ -22,6 +22,7 @@ from safetensors.numpy import load_file
 from barnraise.contract.double_signing import Certified
 from barnraise.contract.field_types import Void
 from barnraise.contract.run_keys import Successors
+from barnraise.contract.schedule import NO_PROGRESS, Stated
 from barnraise.contract.standing import SavedList, restored
 from barnraise.contract.state import Array, TrainState
 from barnraise.contract.tip import Position, Tip
@@ -76,6 +77,7 @@ class _Current(Strict):
     standings: SavedList = SavedList()
     void: Void = ()
     halted: bool = False
+    progress: Stated = NO_PROGRESS
     certified: Certified | None
     """What certified the newest entry before the tip, where it is known."""
     state: str
@@ -94,7 +96,7 @@ class _Current(Strict):
         position = Position(
             Round(self.round), BlobHash(self.previous), self.epoch, self.height,
             tuple(map(PublicKey, self.closers)), following, self.successors, restored(self.standings),
-            tuple((Round(first), Round(last)) for first, last in self.void), self.halted,
+            tuple((Round(first), Round(last)) for first, last in self.void), self.halted, self.progress,
         )  # fmt: skip
         return Tip(position, StateHash(self.state))
 

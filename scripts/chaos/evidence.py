@@ -19,8 +19,7 @@ from barnraise.contract.tip import first_position
 from barnraise.contract.weights import check_weights
 from barnraise.core.ids import BlobHash, Millis, blob_hash, short
 from barnraise.core.signed import open_signed, open_text
-from barnraise.fold.fold import fold
-from barnraise.fold.log import Link, check_blob, contributions_of
+from barnraise.fold.log import Link, check_blob, fold_at
 from barnraise.models.checkpoint_files import read_state
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import load_identity
@@ -121,7 +120,7 @@ class Reference:
         position = first_position(charter)
         assert link.close.standings is None, "this run bans nobody"
         check_weights(link.close, link.commits, position.standings, charter.spec.trust)
-        self._state = fold(self._state, contributions_of(position, link, decoders, charter), charter.spec)
+        self._state = fold_at(position, self._state, link, decoders, charter.spec)
         self.states[round + 1] = short(self._state.hash())
         self.listed[round] = frozenset(blob_name(commit) for commit in link.commits)
 

@@ -90,7 +90,7 @@ def test_a_follower_folds_each_close() -> None:
     step, blobs = closed(START)
     tip, after = advance(START, GENESIS, step, blobs, CHARTER)
     decoders = [check_blob(c, b, CHARTER, LAYOUT) for c, b in zip(step.commits, blobs, strict=True)]
-    parts = contributions_of(START.position, step, decoders, CHARTER)
+    parts = contributions_of(START.position, step, decoders, SPEC)
     expected = fold(GENESIS, parts, SPEC)
     assert after.hash() == expected.hash() == tip.state
     assert (tip.round, tip.previous) == (1, blob_hash(step.close.payload))

@@ -8,26 +8,31 @@ from dataclasses import replace
 
 import pytest
 
+from barnraise.contract.charter import Charter
 from barnraise.contract.log_entries import Change, Delegation, Resume, StandingChange
 from barnraise.contract.records import Head
+from barnraise.contract.schedule import NO_PROGRESS, Progress
+from barnraise.contract.spec import Schedule
 from barnraise.contract.tip import Position, first_position
-from barnraise.core.errors import BadSignature
+from barnraise.core.errors import BadSignature, StateError
 from barnraise.core.ids import BlobHash
 from barnraise.core.signed import sign
-from barnraise.fold.log import Link, Step
+from barnraise.fold.log import Amendment, Link, Step, check_step
 from barnraise.fold.log_walk import NewestPart, newest_part
 from tests.support import parts
 from tests.support.parts import ADA, BEN, STRANGER
 
 CHARTER = parts.charter(parts.run_spec(), parts.state())
+PLANNED = parts.charter(parts.scheduled(parts.run_spec(), Schedule(tokens=10_000)), parts.state())
 CLOSERS = tuple(sorted(closer.public for closer in (ADA, BEN, STRANGER)))
 
 
 class Log:
     """A log of closes, amendments, and closes that closers voted for, without contributions' blobs."""
 
-    def __init__(self, kinds: Sequence[str]) -> None:
-        self.positions = [first_position(CHARTER)]
+    def __init__(self, kinds: Sequence[str], charter: Charter = CHARTER) -> None:
+        self.charter = charter
+        self.positions = [first_position(charter)]
         self.steps: list[Step] = []
         for kind in kinds:
             self.steps.append(self._step(kind, self.positions[-1]))
@@ -36,7 +41,8 @@ class Log:
     def _step(self, kind: str, at: Position) -> Step:
         before = self.steps[-1].certificate if self.steps else None
         if kind == "resume":
-            return parts.amendment(Resume, at, certificate=before, standings=at.standings.name)
+            name = at.standings.name
+            return parts.amendment(Resume, at, certificate=before, standings=name, progress=at.progress)
         if kind == "ban":
             changes = (Change(key=STRANGER.public, level="banned", cause="order"),)
             return parts.amendment(StandingChange, at, certificate=before, changes=changes)
@@ -44,7 +50,7 @@ class Log:
             return parts.amendment(Delegation, at, certificate=before, closers=CLOSERS)
         commit = sign(ADA, parts.commit(ADA, round=at.round))
         place: dict[str, object] = {"epoch": at.epoch, "height": at.height, "certificate": before}
-        place["standings"] = at.standings.name
+        place["standings"], place["progress"] = at.standings.name, at.progress.after([commit.value.tokens])
         link = parts.link([commit], previous=at.previous, **place)
         voted = parts.votes(link.close, ADA, BEN, ballot=1)
         return replace(link, certificate=voted) if kind == "voted" else link
@@ -71,7 +77,7 @@ class Log:
             names.append(name)
             return payloads[name]
 
-        return asyncio.run(newest_part(self.head, (), read, CHARTER, closes)), len(names)
+        return asyncio.run(newest_part(self.head, (), read, self.charter, closes)), len(names)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +106,46 @@ def test_no_more_is_read_than_shows_who_certifies(kinds: list[str], closes: int,
     whole = sum(isinstance(step, Link) for step in log.steps)
     assert sum(isinstance(step, Link) for step in found.steps) >= min(closes, whole)
     assert reads == read
+
+
+@pytest.mark.parametrize("kinds", [["close"] * 9, ["close"] * 5 + ["resume"] + ["close"] * 3])
+def test_the_tokens_of_a_planned_run_are_known_in_the_middle(kinds: list[str]) -> None:
+    log = Log(kinds, PLANNED)
+    found, reads = log.part(2)
+    assert reads < len(kinds)
+    assert found.start == log.positions[len(kinds) - len(found.steps)]
+    assert found.start.progress == Progress(tokens=64 * found.start.round)
+
+
+def test_a_close_with_other_tokens_than_its_commits_is_refused() -> None:
+    log = Log(["close"] * 3, PLANNED)
+    newest = log.steps[-1]
+    assert isinstance(newest, Link)
+    for progress in (Progress(tokens=193), Progress(tokens=128), NO_PROGRESS):
+        close = newest.close.model_copy(update={"progress": progress})
+        step = Link(close, newest.commits, parts.votes(close))
+        with pytest.raises(StateError, match="another progress"):
+            check_step(log.positions[-2], step, PLANNED)
+    assert check_step(log.positions[-2], newest, PLANNED) == newest
+
+
+def test_a_close_says_no_tokens_where_the_run_is_not_planned_by_them() -> None:
+    log = Log(["close"])
+    newest = log.steps[-1]
+    assert isinstance(newest, Link)
+    assert b"progress" not in newest.close.payload
+    close = newest.close.model_copy(update={"progress": Progress(tokens=64)})
+    with pytest.raises(StateError, match="another progress"):
+        check_step(log.positions[0], Link(close, newest.commits, parts.votes(close)), CHARTER)
+
+
+def test_a_resume_says_the_progress_of_its_place() -> None:
+    log = Log(["close", "resume"], PLANNED)
+    entry = log.steps[-1].entry
+    assert isinstance(entry, Resume)
+    other = entry.model_copy(update={"progress": Progress(tokens=65)})
+    with pytest.raises(StateError, match="another progress"):
+        check_step(log.positions[1], Amendment(other, parts.votes(other)), PLANNED)
 
 
 def test_an_entry_that_others_certify_is_refused() -> None:

@@ -77,6 +77,22 @@ def test_learning_rate_one_without_momentum_steps_by_the_mean() -> None:
     np.testing.assert_array_equal(params, target)
 
 
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("factor", [1.0, 1 / 3, 0.7])
+def test_a_factor_is_one_of_the_learning_rate(name: str, factor: float) -> None:
+    spec, _ = CASES[name]
+    scaled = spec.model_copy(update={"lr": spec.lr * factor})
+    random = np.random.default_rng(1)
+    start, *updates = (random.standard_normal(SIZE).astype(np.float32) for _ in range(4))
+    found, expected = start.copy(), start.copy()
+    for steps in range(3):
+        ones = [{kind: np.ones(SIZE, np.float32) for kind in outer_for(spec, 0).buffer_names} for _ in "ab"]
+        outer_for(spec, steps, factor).step(found, updates[steps].copy(), ones[0])
+        outer_for(scaled, steps).step(expected, updates[steps].copy(), ones[1])
+    np.testing.assert_array_equal(found, expected)
+    assert (found != start).any()
+
+
 def test_adamw_late_in_a_run_has_no_bias_to_correct() -> None:
     """After many steps 1 − β^t is 1: a first step with full buffers moves by lr."""
     params = np.zeros(4, np.float32)

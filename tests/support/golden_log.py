@@ -23,7 +23,7 @@ from barnraise.contract.close_rules import fold_order
 from barnraise.contract.log_entries import certificate_in
 from barnraise.contract.pieces import pieces_hash
 from barnraise.contract.records import blob_name
-from barnraise.contract.spec import AdamW, RunSpec, Sgd
+from barnraise.contract.spec import AdamW, RunSpec, Schedule, Sgd
 from barnraise.contract.state import Layout, TrainState
 from barnraise.contract.tip import genesis_tip
 from barnraise.core.identity import Identity
@@ -54,6 +54,16 @@ KINDS: dict[str, RunSpec] = {
 } | {
     f"clipped {parts.codec_name(codec)}": parts.run_spec(codec, aggregate="clipped_mean")
     for codec in parts.CODECS
+}
+SCHEDULES = {
+    "planned rounds": Schedule(rounds=ROUNDS, warmup_rounds=1, decay=0.7),
+    "planned tokens": Schedule(tokens=600, warmup_rounds=2, decay=0.9),
+}
+"""The last round folds at a rate of a third, and of 126 / 540."""
+KINDS |= {
+    f"{name} {outer}": parts.scheduled(parts.run_spec(parts.CODECS[1], OUTERS[outer]), schedule)
+    for name, schedule in SCHEDULES.items()
+    for outer in ("nesterov", "adamw")
 }
 
 
@@ -107,7 +117,8 @@ def build(spec: RunSpec, rounds: int = ROUNDS) -> Log:
             )  # fmt: skip
             commits.append(sign(owner, commit))
             sent.append(blob)
-        link = parts.link(commits, previous=tip.previous, certificate=certificate)
+        progress = tip.position.progress.after(commit.value.tokens for commit in commits)
+        link = parts.link(commits, previous=tip.previous, certificate=certificate, progress=progress)
         tip, state = advance(tip, state, link, sent, charter)
         closes.append(link.close.payload)
         certificate = link.certificate

@@ -24,6 +24,7 @@ from barnraise.contract.spec import (
     Raw,
     RoundSpec,
     RunSpec,
+    Schedule,
     Sgd,
     Sparse,
     TrainSpec,
@@ -118,6 +119,12 @@ def run_spec(
     method = TrainSpec(method="gradient" if isinstance(outer, AdamW) else "diloco")
     data = DataSpec(source="x")
     return RunSpec(name=RUN, data=data, train=method, outer=outer, codec=codec or Raw(), round=round)
+
+
+def scheduled(spec: RunSpec, schedule: Schedule) -> RunSpec:
+    """The run with a schedule, and with the method `gradient`, whose fold it changes."""
+    train = spec.train.model_copy(update={"schedule": schedule, "method": "gradient"})
+    return spec.model_copy(update={"train": train})
 
 
 def contribution(

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from barnraise.contract.spec import CodecSpec, DataSpec, InnerSpec, Lora, RunSpec, TrainSpec
+from barnraise.contract.spec import CodecSpec, DataSpec, InnerSpec, Lora, RunSpec, Schedule, TrainSpec
 from barnraise.contract.state import Array, TrainState
 from barnraise.contract.tip import Position, Tip
 from barnraise.core.ids import BlobHash, Round
@@ -27,9 +27,13 @@ MARGIN = 1e-6
 """fp32 rounding of values around 0.1, over a handful of additions."""
 
 
-def training_of(folder: Path, method: Method = "diloco") -> LocalTraining:
+def training_of(folder: Path, method: Method = "diloco", schedule: Schedule | None = None) -> LocalTraining:
     """A volunteer at the start of round 0."""
-    trainer = Trainer(folder, run_spec(method), CPU, micro_batch=4)
+    spec = run_spec(method)
+    if schedule is not None:
+        train = spec.train.model_copy(update={"schedule": schedule})
+        spec = spec.model_copy(update={"train": train})
+    trainer = Trainer(folder, spec, CPU, micro_batch=4)
     start = initial_state(folder, TARGET, 0)
     trainer.load(start)
     return LocalTraining(trainer, ContributionLifecycle(), tip(start), start)

@@ -13,6 +13,7 @@ from barnraise.contract.commit_rules import commit_misfit
 from barnraise.contract.field_types import MAX_EMBEDDED_BYTES, total
 from barnraise.contract.log_entries import Close
 from barnraise.contract.records import Commit
+from barnraise.contract.schedule import Progress
 from barnraise.contract.spec import RunSpec
 from barnraise.contract.standing import Standings
 from barnraise.contract.weights import check_weights
@@ -78,6 +79,12 @@ def check_close(
         if found is not None:
             raise _unsound(close, f"lists {short(owner)}, which does not fit: {type(found).__name__}")
     check_weights(close, commits, standings, spec.trust)
+
+
+def check_progress(close: Close, commits: Sequence[Commit], before: Progress) -> None:
+    """Raises StateError unless a close says what the schedule depends on after it. before: at its place."""
+    if close.progress != before.after(commit.tokens for commit in commits):
+        raise _unsound(close, "says another progress of the run than its contributions lead to")
 
 
 def fold_order(seed: int, round: Round, owner: PublicKey) -> bytes:

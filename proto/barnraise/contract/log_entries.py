@@ -38,6 +38,7 @@ from pydantic import (
 from barnraise.contract.certificates import MAX_CLOSERS, Certificate, Vote
 from barnraise.contract.field_types import (
     MAX_EMBEDDED_BYTES,
+    Count,
     Embedded,
     Epoch,
     Height,
@@ -51,6 +52,7 @@ from barnraise.contract.field_types import (
 )
 from barnraise.contract.invitation import InvitationId
 from barnraise.contract.run_keys import NamedSuccessor
+from barnraise.contract.schedule import NO_PROGRESS, Stated
 from barnraise.contract.standing import Level, Work
 from barnraise.core.errors import MalformedRecord
 from barnraise.core.ids import BlobHash, blob_hash
@@ -116,6 +118,8 @@ class Close(_Entry):
     """In force in this round."""
     void: Void = ()
     """As in `barnraise.contract.tip.Position`."""
+    progress: Stated = NO_PROGRESS
+    """After this close, with the tokens of its commits."""
     at: Time
     """Time of the close, at which the next round's TRAIN phase starts."""
     reason: Annotated[str, Field(max_length=400)]
@@ -220,6 +224,8 @@ class Rollback(_Entry):
     """The round whose state is taken."""
     state: Hex64
     """Its hash."""
+    tokens: Annotated[Count | None, Field(exclude_if=lambda tokens: tokens is None)] = None
+    """Tokens folded into it, in a run that is planned by them (`barnraise.contract.schedule`)."""
     changes: Annotated[Changes, AfterValidator(_distinct)] = ()
     """The bans that it goes with."""
     note: Annotated[str, Field(max_length=MAX_NOTE)]
@@ -245,6 +251,8 @@ class Resume(_Entry):
     standings: ListName = None
     """In force."""
     void: Void = ()
+    """As in `barnraise.contract.tip.Position`."""
+    progress: Stated = NO_PROGRESS
     """As in `barnraise.contract.tip.Position`."""
     at: Time
 

@@ -13,6 +13,7 @@ from barnraise.contract.certificates import MAX_CLOSERS
 from barnraise.contract.field_types import Epoch, Height, Void
 from barnraise.contract.log_entries import ListName
 from barnraise.contract.run_keys import Signers, Successors, generation_of
+from barnraise.contract.schedule import NO_PROGRESS, Stated
 from barnraise.contract.standing import STANDINGS_FILE, Standings
 from barnraise.contract.tip import Position, Tip, steps_of
 from barnraise.core.errors import BadSignature, MalformedRecord
@@ -83,6 +84,8 @@ class Manifest(Signable):
     """In force there. A checkpoint of the trained state has the list as a file."""
     void: Void = ()
     """As in `barnraise.contract.tip.Position`."""
+    progress: Stated = NO_PROGRESS
+    """As in `barnraise.contract.tip.Position`."""
     charter: Hex64
     """The charter's digest."""
     tokens: Annotated[int, Field(ge=0)]
@@ -131,6 +134,7 @@ class Manifest(Signable):
             successors=self.successors,
             standings=standings,
             void=tuple((Round(first), Round(last)) for first, last in self.void),
+            progress=self.progress,
         )
         return Tip(position, StateHash(self.state))
 
@@ -160,10 +164,11 @@ def position_fields(position: Position) -> dict[str, Any]:
         "successors": position.successors,
         "standings": position.standings.name,
         "void": position.void,
+        "progress": position.progress,
     }
 
 
-_PLACE = ("round", "previous", "epoch", "height", "closers", "successors", "standings", "void")
+_PLACE = ("round", "previous", "epoch", "height", "closers", "successors", "standings", "void", "progress")
 
 
 def open_manifest(wire: bytes, *, run: RunId, signers: Signers) -> Signed[Manifest]:

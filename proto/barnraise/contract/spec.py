@@ -21,6 +21,7 @@ from barnraise.contract.codec_spec import Raw as Raw
 from barnraise.contract.codec_spec import Sparse as Sparse
 from barnraise.contract.data_spec import DataSpec as DataSpec
 from barnraise.contract.data_spec import SourceSpec as SourceSpec
+from barnraise.contract.schedule_spec import Schedule as Schedule
 from barnraise.contract.spec_numbers import LONGEST as LONGEST
 from barnraise.contract.spec_numbers import Count, Fraction, NonNegative, Positive, PositiveCount, Seconds
 from barnraise.contract.trust_spec import TrustSpec as TrustSpec
@@ -123,6 +124,7 @@ class TrainSpec(Strict):
     """Samples in one inner step, or in one accumulation step of `gradient`.
     It fixes the result of a step, not the memory: each peer splits a batch into micro-batches that fit."""
     inner: InnerSpec = InnerSpec()
+    schedule: Schedule = Field(default=Schedule(), exclude_if=lambda schedule: schedule == Schedule())
 
 
 class RoundSpec(Strict):

@@ -28,6 +28,7 @@ from barnraise.contract.run_keys import (
     generation_of,
     keys_of,
 )
+from barnraise.contract.schedule import NO_PROGRESS, Progress, first_progress, rate_factor
 from barnraise.contract.spec import RunSpec
 from barnraise.contract.standing import NONE, Standing, Standings
 from barnraise.core.errors import MalformedRecord
@@ -58,6 +59,8 @@ class Position:
     state of the first is the one that the round after the last begins with."""
     halted: bool = False
     """No round closes until the maintainer has it continue, or go back."""
+    progress: Progress = NO_PROGRESS
+    """On which the learning rate and the end of the run depend."""
 
     def is_void(self, round: int) -> bool:
         """Whether the state of a round is void."""
@@ -81,6 +84,10 @@ class Position:
     def step(self) -> int:
         """Rounds that are folded into the state of this place: `TrainState.step`."""
         return steps_of(self.round, self.void)
+
+    def rate_factor(self, spec: RunSpec) -> float:
+        """The learning rate's factor in the open round."""
+        return rate_factor(spec.train.schedule, self.step, self.progress)
 
     def is_named_by(self, standings: str | None, void: Sequence[tuple[int, int]]) -> bool:
         """Whether an entry or a record says these standings and void rounds."""
@@ -114,7 +121,7 @@ class Position:
         here = replace(self, previous=entry.name, height=self.height + 1)
         match entry:
             case Close():
-                return here._next_round()
+                return replace(here._next_round(), progress=entry.progress)
             case Delegation():
                 return replace(here, next_closers=tuple(map(PublicKey, entry.closers)))
             case Succession(named=named):
@@ -122,9 +129,10 @@ class Position:
             case StandingChange(changes=changes, revoked=revoked, halted=halted):
                 halts = self.halted if halted is None else halted
                 return replace(here, standings=changed(self.standings, changes, revoked), halted=halts)
-            case Rollback(to=to, changes=changes):
+            case Rollback(to=to, changes=changes, tokens=tokens):
                 void, standings = self.void_after(to), changed(self.standings, changes)
-                return replace(here._next_round(), standings=standings, void=void, halted=False)
+                back = replace(here._next_round(), standings=standings, void=void, halted=False)
+                return replace(back, progress=self.progress.back_at(back.step, tokens))
             case Resume():
                 return replace(here, epoch=entry.epoch, closers=(), next_closers=None)
             case _:
@@ -183,7 +191,8 @@ class Tip:
 
 def first_position(charter: Charter) -> Position:
     """Where the log begins."""
-    return Position(Round(0), BlobHash(charter.digest), closers=first_closers(charter))
+    progress = first_progress(charter.spec.train.schedule)
+    return Position(Round(0), BlobHash(charter.digest), closers=first_closers(charter), progress=progress)
 
 
 def first_closers(charter: Charter) -> tuple[PublicKey, ...]:
@@ -214,9 +223,15 @@ def certifiers(charter: Charter, successors: Successors = ()) -> tuple[Authoriti
 
 
 def check_rollback(position: Position, entry: Rollback) -> None:
-    """Refuse one to a state that is void. Raises MalformedRecord."""
+    """Refuse one to a state that is void, or that does not say its tokens. Raises MalformedRecord."""
     if position.is_void(entry.to):
         raise MalformedRecord(f"a rollback to round {entry.to}, whose state is void", fix="It is dropped.")
+    counted = position.progress.tokens
+    if (entry.tokens is None) != (counted is None) or (entry.tokens or 0) > (counted or 0):
+        raise MalformedRecord(
+            f"a rollback to a state of {entry.tokens} tokens, where {counted} are folded",
+            fix="It is dropped.",
+        )
 
 
 def check_succession(position: Position, entry: Succession, first: PublicKey) -> None:

@@ -13,15 +13,19 @@ from barnraise.fold.codec import chunks
 from barnraise.fold.outer import outer_for
 
 
-def fold(state: TrainState, contributions: Sequence[Contribution], spec: RunSpec) -> TrainState:
+def fold(
+    state: TrainState, contributions: Sequence[Contribution], spec: RunSpec, factor: float = 1.0
+) -> TrainState:
     """Fold a round's contributions, in the order of its close, into a new state.
+
+    factor: of the outer learning rate (`barnraise.contract.schedule`).
 
     Extra memory: the new state and a few chunks. `state` does not change.
     """
     found = zip(contributions, factors(spec.aggregate, contributions), strict=True)
     counted = [(contribution.decoder, factor) for contribution, factor in found if factor]
     shares = [factor for _, factor in counted]
-    outer = outer_for(spec.outer, state.step)
+    outer = outer_for(spec.outer, state.step, factor)
     params = {name: array.copy() for name, array in state.params.items()}
     buffers = {
         kind: {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from barnraise.contract.certificates import Authorities, Certificate, check_certificate
 from barnraise.contract.charter import Charter
-from barnraise.contract.close_rules import check_close, open_commits
+from barnraise.contract.close_rules import check_close, check_progress, open_commits
 from barnraise.contract.double_signing import Certified
 from barnraise.contract.log_entries import (
     Close,
@@ -23,6 +23,7 @@ from barnraise.contract.log_entries import (
 )
 from barnraise.contract.records import Commit
 from barnraise.contract.run_keys import generation_of
+from barnraise.contract.spec import RunSpec
 from barnraise.contract.state import Layout, TrainState
 from barnraise.contract.tip import Position, Tip, check_rollback, check_succession
 from barnraise.contract.weights import weigh_commits
@@ -107,6 +108,7 @@ def check_step(position: Position, step: Step | Unreadable, charter: Charter) ->
     check_follows(position, step.entry)
     if isinstance(step, Link):
         check_close(step.close, step.commits, position.standings, charter.spec)
+        check_progress(step.close, step.commits, position.progress)
     if isinstance(step.entry, Succession):
         check_succession(position, step.entry, charter.authority_key)
     if isinstance(step.entry, Rollback):
@@ -131,6 +133,11 @@ def check_follows(position: Position, entry: Entry) -> None:
     if isinstance(entry, Close | Resume) and not position.is_named_by(entry.standings, entry.void):
         raise StateError(
             f"the {entry.kind} of round {entry.round} names other standings or void rounds than the log has",
+            fix="The state is dropped and read from the newest checkpoint.",
+        )
+    if isinstance(entry, Resume) and entry.progress != position.progress:
+        raise StateError(
+            f"the resume of round {entry.round} says another progress of the run than the log has",
             fix="The state is dropped and read from the newest checkpoint.",
         )
 
@@ -172,15 +179,24 @@ def advance(
     decoders = [
         check_blob(commit, blob, charter, layout) for commit, blob in zip(link.commits, blobs, strict=True)
     ]
-    folded = fold(state, contributions_of(tip.position, link, decoders, charter), charter.spec)
+    folded = fold_at(tip.position, state, link, decoders, charter.spec)
     return Tip(tip.position.after(link.close), folded.hash()), folded
 
 
+def fold_at(
+    position: Position, state: TrainState, link: Link, decoders: Sequence[Decoder], spec: RunSpec
+) -> TrainState:
+    """Fold a close that follows `position`. decoders: in the close's order."""
+    # With `diloco` it is the inner rate that the schedule changes.
+    factor = position.rate_factor(spec) if spec.train.method == "gradient" else 1.0
+    return fold(state, contributions_of(position, link, decoders, spec), spec, factor)
+
+
 def contributions_of(
-    position: Position, link: Link, decoders: Sequence[Decoder], charter: Charter
+    position: Position, link: Link, decoders: Sequence[Decoder], spec: RunSpec
 ) -> list[Contribution]:
     """A round as it is folded, with the weights that follow from the log. decoders: in the close's order."""
-    weighed = weigh_commits(link.commits, position.standings, charter.spec.trust)
+    weighed = weigh_commits(link.commits, position.standings, spec.trust)
     return [
         Contribution(decoder, each.weight, each.tokens, each.trusted)
         for decoder, each in zip(decoders, weighed, strict=True)

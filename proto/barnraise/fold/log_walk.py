@@ -144,6 +144,7 @@ async def _before(entry: Entry, successors: Successors, read: Read) -> Position:
         successors=successors,
         standings=NONE if name is None else read_standings(await read(BlobHash(name)), name),
         void=tuple((Round(first), Round(last)) for first, last in entry.void),
+        progress=entry.progress,
     )
 
 

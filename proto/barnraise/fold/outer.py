@@ -33,20 +33,20 @@ class Outer(Protocol):
         ...
 
 
-def outer_for(spec: Sgd | AdamW, steps_before: int) -> Outer:
-    """The outer optimizer of a run at step `steps_before` + 1."""
+def outer_for(spec: Sgd | AdamW, steps_before: int, factor: float = 1.0) -> Outer:
+    """The outer optimizer of a run at step `steps_before` + 1. factor: of its learning rate, from 0 to 1."""
     match spec:
         case Sgd():
-            return _SgdStep(spec)
+            return _SgdStep(spec, spec.lr * factor)
         case AdamW():
-            return _adamw_step(spec, steps_before + 1)
+            return _adamw_step(spec, spec.lr * factor, steps_before + 1)
 
 
 class _SgdStep:
     """SGD, heavy-ball or Nesterov momentum as in torch.optim.SGD (Sutskever et al. 2013)."""
 
-    def __init__(self, spec: Sgd) -> None:
-        self._lr = np.float32(spec.lr)
+    def __init__(self, spec: Sgd, lr: float) -> None:
+        self._lr = np.float32(lr)
         self._momentum = np.float32(spec.momentum)
         self._nesterov = spec.nesterov
         self.buffer_names = ("momentum",) if spec.momentum else ()
@@ -98,16 +98,16 @@ class _AdamWStep:
         np.subtract(params, change, out=params)
 
 
-def _adamw_step(spec: AdamW, step: int) -> _AdamWStep:
+def _adamw_step(spec: AdamW, lr: float, step: int) -> _AdamWStep:
     return _AdamWStep(
         beta1=np.float32(spec.beta1),
         beta2=np.float32(spec.beta2),
         one_minus_beta1=np.float32(1 - spec.beta1),
         one_minus_beta2=np.float32(1 - spec.beta2),
-        step_size=np.float32(spec.lr / (1 - _power(spec.beta1, step))),
+        step_size=np.float32(lr / (1 - _power(spec.beta1, step))),
         root_correction=np.float32(math.sqrt(1 - _power(spec.beta2, step))),
         eps=np.float32(spec.eps),
-        decay=np.float32(1 - spec.lr * spec.weight_decay),
+        decay=np.float32(1 - lr * spec.weight_decay),
     )
 
 

@@ -27,7 +27,6 @@ from barnraise.contract.verdict import check_verdict
 from barnraise.core.errors import MalformedBlob, NewerVersion, StateError, TrustError
 from barnraise.core.ids import PublicKey, StateHash, blob_hash
 from barnraise.fold.codec import Decoder, blob_sizes, format_sizes
-from barnraise.fold.fold import fold
 from barnraise.fold.log import (
     Amendment,
     Link,
@@ -35,7 +34,7 @@ from barnraise.fold.log import (
     Unreadable,
     amended,
     check_step,
-    contributions_of,
+    fold_at,
     is_named,
     read_step,
     skipped,
@@ -170,6 +169,10 @@ class Replay:
         entry = amendment.entry
         if isinstance(entry, Rollback) and entry.state != self.tip.state:
             return self._state(StateHash(entry.state), f"the rollback of round {entry.round} to {entry.to}")
+        if isinstance(entry, Rollback) and entry.tokens not in (None, self.tokens):
+            where = entry_path(entry.epoch, entry.height)
+            found = f"a rollback to a state of {entry.tokens}"
+            return Difference("entry", where, f"{self.tokens} tokens", found, Cause.COORDINATOR)
         return replace(self, tip=amended(self.tip, amendment, self.charter))
 
     def skip(self, step: Step) -> Replay:
@@ -181,8 +184,7 @@ class Replay:
         close, tip = link.close, self.tip
         if close.base_state != tip.state:
             return self._state(StateHash(close.base_state), f"the close of round {close.round}")
-        contributions = contributions_of(tip.position, link, decoders, self.charter)
-        folded = fold(self.state, contributions, self.charter.spec)
+        folded = fold_at(tip.position, self.state, link, decoders, self.charter.spec)
         return replace(
             self,
             tip=Tip(tip.position.after(close), folded.hash()),
@@ -206,6 +208,7 @@ class Replay:
             ("successors", _keys(tip.position.successors), _keys(manifest.successors)),
             ("standings", tip.position.standings.name, manifest.standings),
             ("void rounds", tip.position.void, manifest.void),
+            ("progress", tip.position.progress, manifest.progress),
             ("tokens", self.tokens, manifest.tokens),
         ):
             if found != expected:

@@ -10,7 +10,11 @@ import pytest
 
 from barnraise.contract.field_types import MAX_VOID
 from barnraise.contract.log_entries import Change, Rollback
-from barnraise.core.errors import UserError
+from barnraise.contract.schedule import Progress
+from barnraise.contract.spec import Schedule
+from barnraise.contract.standing import NONE
+from barnraise.contract.tip import check_rollback
+from barnraise.core.errors import MalformedRecord, UserError
 from barnraise.core.ids import Round, StateHash
 from barnraise.fold.log import Link
 from coordinator.checkpoints.archive_writer import ArchiveContent
@@ -142,6 +146,41 @@ def test_checkpoints_of_void_rounds_are_withdrawn(store: RunStore) -> None:
     manifest = store.snapshot.checkpoints[4].value
     assert (manifest.step, manifest.void) == (1, ((1, 3),))
     assert {*ArchiveContent.of(store.snapshot, ()).checkpoints} == {0, 1}
+
+
+def test_a_rollback_takes_the_tokens_of_a_planned_run_back(tmp_path: Path) -> None:
+    spec = parts.scheduled(parts.run_spec(), Schedule(tokens=10_000))
+    with opened_store(tmp_path, spec) as store:
+        counted = [0]
+        for _ in range(4):
+            fold_round(store, ADA, BEN)
+            counted.append(store.snapshot.tokens)
+        for to, is_now in ((3, 5), (5, 6), (2, 7), (0, 8)):
+            entry = roll_back(store, to)
+            assert entry.tokens == counted[{5: 3}.get(to, to)]
+            run = store.snapshot
+            assert (run.round, run.tokens) == (is_now, entry.tokens)
+            assert run.position.progress == run.tip.position.progress == Progress(tokens=run.tokens)
+        fold_round(store, ADA)
+        run = store.snapshot
+        assert run.position.progress == Progress(tokens=run.tokens) != Progress(tokens=0)
+        store.save(parts.NOW)
+        store.write_checkpoint(parts.NOW)
+        assert store.snapshot.newest_checkpoint.value.tip(NONE) == run.tip
+        with reopened(store) as again:
+            assert again.snapshot.position == run.position
+
+
+def test_a_rollback_to_more_tokens_than_are_folded_is_refused(tmp_path: Path) -> None:
+    spec = parts.scheduled(parts.run_spec(), Schedule(tokens=10_000))
+    with opened_store(tmp_path, spec) as store:
+        fold_round(store, ADA, BEN)
+        run = store.snapshot
+        right = rollback_to(0, (), "", run, store.blobs.get, parts.NOW)
+        check_rollback(run.position, right)
+        for tokens in (run.tokens + 1, None):
+            with pytest.raises(MalformedRecord):
+                check_rollback(run.position, right.model_copy(update={"tokens": tokens}))
 
 
 def test_a_key_can_be_banned_with_it(store: RunStore) -> None:

@@ -135,6 +135,37 @@ def test_diloco_steps_equal_a_plain_adamw_loop(folder: Path, micro_batch: int) -
     assert peer.tokens == 0
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("factor", [0.5, 1 / 3])
+def test_steps_with_a_factor_equal_those_at_that_rate(folder: Path, optimizer: str, factor: float) -> None:
+    inner = INNER.model_copy(update={"optimizer": optimizer, "warmup_steps": 2})
+    slower = inner.model_copy(update={"lr": inner.lr * factor})
+    state = initial_state(folder, Full(), 0)
+    found, expected, plain = (trainer(folder, "diloco", Full(), each) for each in (inner, slower, inner))
+    for peer in (found, expected, plain):
+        peer.load(state)
+    for seed in range(3):
+        batch = tiny_samples(2, seed=seed)
+        found.step(batch, factor)
+        expected.step(batch)
+        plain.step(batch)
+    for name, array in expected.params().items():
+        np.testing.assert_array_equal(found.params()[name], array)
+    assert any((plain.params()[name] != array).any() for name, array in found.params().items())
+
+
+def test_a_gradient_has_no_factor(folder: Path) -> None:
+    state, batch = initial_state(folder, Lora(rank=2, alpha=4.0), 0), tiny_samples(2)
+    updates = []
+    for factor in (1.0, 0.25):
+        peer = trainer(folder, "gradient", Lora(rank=2, alpha=4.0))
+        peer.load(state)
+        peer.step(batch, factor)
+        updates.append(peer.take_update(state).tensors)
+    for name, array in updates[0].items():
+        np.testing.assert_array_equal(array, updates[1][name])
+
+
 def test_muon_steps_the_blocks_matrices_and_adamw_the_rest(folder: Path) -> None:
     batches = [tiny_samples(4, seed=seed) for seed in range(3)]
     state = initial_state(folder, Full(), 0)

@@ -10,6 +10,7 @@ import pytest
 
 from barnraise.contract.archive import contribution_path
 from barnraise.contract.records import blob_name
+from barnraise.contract.spec import Schedule
 from barnraise.core.errors import UserError
 from barnraise.core.ids import StateHash
 from coordinator.store.next_entry import rollback_of
@@ -19,7 +20,7 @@ from peer.verify.proof import FromCheckpoint
 from tests.support import parts
 from tests.support.coordinators import archive, show, train_round
 from tests.support.parts import ADA, BEN
-from tests.support.verifying import options, proved, run_of
+from tests.support.verifying import SPEC, differs, options, proved, run_of
 
 
 @contextmanager
@@ -50,6 +51,22 @@ def test_void_rounds_are_passed_over(tmp_path: Path) -> None:
 def test_a_checkpoint_of_a_void_round_is_withdrawn(tmp_path: Path, round: int) -> None:
     with rolled_back(tmp_path / "run") as store, pytest.raises(UserError, match=f"round {round} is void"):
         proved(options(archive(store), revision=str(round)))
+
+
+@pytest.mark.parametrize("wrong", [-1, 0])
+def test_a_rollback_to_another_number_of_tokens_is_found(tmp_path: Path, wrong: int) -> None:
+    spec = parts.scheduled(SPEC, Schedule(tokens=10_000))
+    with run_of(tmp_path / "run", rounds=2, spec=spec) as store:
+        entry = rollback_to(1, (), "noise", store.snapshot, store.blobs.get, parts.NOW)
+        assert entry.tokens is not None
+        store.amend(entry.model_copy(update={"tokens": entry.tokens + wrong}), parts.NOW)
+        store.rebuild()
+        train_round(store, ADA)
+        reader = options(archive(store))
+        if wrong == 0:
+            assert proved(reader).tokens == store.snapshot.tokens
+        else:
+            assert differs(reader).what == "entry"
 
 
 def test_a_rollback_to_another_state_than_it_says_is_found(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +11,14 @@ import pytest
 import torch
 
 from barnraise.contract.sample_ranges import SampleRange
-from barnraise.contract.spec import Raw
+from barnraise.contract.shards import Sample
+from barnraise.contract.spec import Raw, Schedule
 from barnraise.contract.state import Array, TrainState
 from barnraise.contract.tip import Tip
 from barnraise.core.errors import NotFinite, StateError
 from barnraise.core.ids import Round
 from barnraise.fold.codec import Decoder, encode_in_place
-from peer.training.trainer import Update
+from peer.training.trainer import StepResult, Update
 from peer.volunteer.contribution_state import ContributionEvent
 from peer.volunteer.local_training import LocalTraining
 from peer.volunteer.reasons import StepSkipped
@@ -386,3 +388,37 @@ def test_a_rollback_drops_the_local_work_and_the_moments(folder: Path, carrying:
     same(training.trainer.params(), first.params)
     assert training.trainer.export_inner()["steps"][0] == 0
     assert (training.tokens, training.steps, training.samples, training.round) == (0, 0, 0, 2)
+
+
+# The schedule
+
+
+def test_steps_have_the_factor_of_the_state_that_they_begin_from(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those that are trained ahead, once the contribution is taken."""
+    training = training_of(folder, schedule=Schedule(rounds=9, warmup_rounds=3, decay=0))
+    factors: list[float] = []
+    plain = training.trainer.step
+
+    def recorded(samples: Sequence[Sample], factor: float = 1.0) -> StepResult:
+        factors.append(factor)
+        return plain(samples, factor)
+
+    monkeypatch.setattr(training.trainer, "step", recorded)
+    for _ in range(4):
+        step(training, 1)
+        training.take()
+        step(training, 2)
+        rebase(training)
+    assert factors == [1 / 4, 1 / 4, 2 / 4, 2 / 4, 3 / 4, 3 / 4, 1, 1]
+
+
+def test_a_step_at_a_factor_moves_less(folder: Path) -> None:
+    moved = []
+    for warmup in (0, 9):
+        training = training_of(folder, schedule=Schedule(warmup_rounds=warmup))
+        step(training, 1)
+        update = training.take().tensors
+        moved.append(max(float(np.abs(array).max()) for array in update.values()))
+    assert moved[1] == pytest.approx(moved[0] / 10, rel=1e-3)
