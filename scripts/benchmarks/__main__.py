@@ -36,6 +36,9 @@ from scripts.benchmarks.download import DownloadFailed, measure_download
 from scripts.benchmarks.floods.attacks import FLOODS
 from scripts.benchmarks.floods.measure import measure_floods
 from scripts.benchmarks.flushes import measure_file, measure_flushes
+from scripts.benchmarks.learning.measure import add_arguments as add_learning
+from scripts.benchmarks.learning.measure import learning
+from scripts.benchmarks.learning.texts import TextUnavailable
 from scripts.benchmarks.load.measure import measure_load
 from scripts.benchmarks.models import CASES, measure_models
 from scripts.benchmarks.records import measure_records
@@ -55,13 +58,23 @@ class BenchFailed(Exception):
     """A measurement ended early."""
 
 
+FAILURES = (BaselineFailed, BenchFailed, DemoFailed, DownloadFailed, NetworkFailed, TextUnavailable)
+
+
 def main() -> int:
     options = _parser().parse_args()
     print(header(sys.argv[1:]), flush=True)
     try:
         for table_text in MEASUREMENTS[options.what](options):
             print(table_text, flush=True)
-    except (BaselineFailed, BenchFailed, DemoFailed, DownloadFailed, NetworkFailed) as failure:
+    except (
+        BaselineFailed,
+        BenchFailed,
+        DemoFailed,
+        DownloadFailed,
+        NetworkFailed,
+        TextUnavailable,
+    ) as failure:
         print(f"error: {failure}", file=sys.stderr)
         return 1
     return 0
@@ -86,6 +99,7 @@ MEASUREMENTS: dict[str, Callable[[argparse.Namespace], Iterable[str]]] = {
     "memory": lambda options: [memory_table(options.kinds)],
     "round": lambda options: [measure_round(options.peers, options.rounds)],
     "convergence": lambda options: [convergence(options)],
+    "learning": learning,
     "absence": lambda options: measure_absence(
         options.rounds, options.seed, options.cases, options.away, CACHE / "bench"
     ),
@@ -124,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     add_convergence(
         commands.add_parser("convergence", help="loss and bytes of each way of training together")
     )
+    add_learning(commands.add_parser("learning", help="what a real model learns from each volunteer"))
     add_attacks(commands.add_parser("attacks", help="what is left of a run's gain under attacks"))
     absence = commands.add_parser(
         "absence", help="what training through an absence of the coordinator is worth"

@@ -23,16 +23,14 @@ from barnraise.fold.error_feedback import encode_with_feedback
 from barnraise.fold.fold import fold
 from barnraise.models.trainable import initial_state
 from peer.training.trainer import Trainer
-from scripts.benchmarks.convergence.arms import ADAMW, Batches
+from scripts.benchmarks.arms.arms import ADAMW, Batches
+from scripts.benchmarks.arms.training import CPU, bare_spec
 from scripts.benchmarks.convergence.workload import (
     BATCH,
-    CPU,
     common_start,
-    held_out_loss,
     held_out_samples,
     peers_batches,
     read_text,
-    spec,
 )
 
 PEERS = 4
@@ -137,7 +135,7 @@ class _Swarm:
 
     def loss(self) -> float:
         self.judge.load(self.state)
-        return held_out_loss(self.judge, self.held_out)
+        return self.judge.evaluate(self.held_out).loss
 
 
 def measure_absence(
@@ -225,7 +223,7 @@ AWAY: Mapping[str, Callable[[Case, Sequence[int], _Swarm], Iterator[Row]]] = {
 
 
 def _begin(case: Case, start: Path, batches: Batches, held_out: Sequence[Sample], seed: int) -> _Swarm:
-    settings = spec(case.train, seed=seed, codec=CODEC, outer=case.outer)
+    settings = bare_spec(case.train, seed=seed, codec=CODEC, outer=case.outer)
     state = initial_state(start, case.train.target, seed)
     machines = [_Machine(Trainer(start, settings, CPU, micro_batch=BATCH), own) for own in batches]
     for machine in machines:

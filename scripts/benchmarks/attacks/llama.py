@@ -14,10 +14,10 @@ from barnraise.contract.spec import RunSpec
 from barnraise.contract.state import Array, TrainState
 from barnraise.models.trainable import initial_state
 from peer.training.trainer import Trainer
+from scripts.benchmarks.arms.arms import FULL
+from scripts.benchmarks.arms.training import CPU
 from scripts.benchmarks.attacks.toys import BATCH, Batches, Trained
-from scripts.benchmarks.convergence.arms import FULL
 from scripts.benchmarks.convergence.workload import (
-    CPU,
     Corpus,
     common_start,
     held_out_samples,

@@ -21,11 +21,11 @@ from barnraise.core.ids import PublicKey
 from barnraise.fold.codec import Decoder, encode_in_place
 from barnraise.fold.error_feedback import encode_with_feedback
 from barnraise.fold.fold import fold
+from scripts.benchmarks.arms.arms import ADAMW, FULL
 from scripts.benchmarks.attacks.audited import Audited
 from scripts.benchmarks.attacks.defences import AGGREGATES, Arm, Caps, Defence, Sent, Undefended
 from scripts.benchmarks.attacks.kinds import Attack, Tensors, Trains, View, with_false_labels
 from scripts.benchmarks.attacks.toys import Learner, Toy
-from scripts.benchmarks.convergence.arms import ADAMW, FULL
 
 ROUNDS = 20
 """Rounds with attackers."""

@@ -20,7 +20,7 @@ import torch
 
 from barnraise.contract.audit_figures import STEP_SHARE
 from barnraise.contract.shards import Sample
-from barnraise.contract.spec import CodecSpec, Dense, Full, InnerSpec, Lora, Raw, Sparse
+from barnraise.contract.spec import CodecSpec, Dense, Full, InnerSpec, Lora, Raw, Sparse, TrainSpec
 from barnraise.contract.state import TrainState
 from barnraise.evaluation.alignment import ALIGNMENT_VALUES, alignments
 from barnraise.evaluation.audit_program import sketch_of, summary
@@ -31,9 +31,10 @@ from barnraise.fold.error_feedback import encode_with_feedback
 from barnraise.fold.fold import fold
 from barnraise.models.trainable import initial_state
 from peer.training.trainer import Trainer
+from scripts.benchmarks.arms.arms import ADAMW, FULL
+from scripts.benchmarks.arms.training import CPU, bare_spec
 from scripts.benchmarks.attacks.kinds import Tensors, norm_of, with_false_labels
-from scripts.benchmarks.convergence.arms import ADAMW, FULL, run_spec
-from scripts.benchmarks.convergence.workload import BATCH, CPU, Corpus, samples_of
+from scripts.benchmarks.convergence.workload import BATCH, Corpus, samples_of
 
 PEERS = 8
 STEPS = 10
@@ -127,7 +128,9 @@ def measure(kind: Kind, text: Corpus, start: Path, seed: int, rounds: int = ROUN
     random = np.random.default_rng(seed)
     order = random.permutation(len(text.train))
     device = replace(CPU, autocast=kind.autocast)
-    settings = run_spec(kind.target, kind.inner, seed, codec=kind.codec)
+    settings = bare_spec(
+        TrainSpec(target=kind.target, inner=kind.inner, batch=BATCH), seed=seed, codec=kind.codec
+    )
 
     def trainer() -> Trainer:
         return Trainer(start, settings, device, micro_batch=BATCH)

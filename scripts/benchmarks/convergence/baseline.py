@@ -10,23 +10,25 @@ steps become larger and rarer.
 
 from __future__ import annotations
 
-import json
 import logging
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pydantic import TypeAdapter
 from safetensors.numpy import load_file, save_file
 
 from barnraise.contract.spec import Full
 from barnraise.contract.state import Array, TrainState
 from peer.training.local_model import LocalModel, trained_tokens
-from scripts.benchmarks.convergence.workload import BATCH, CPU, peers_batches, read_text
+from scripts.benchmarks.arms.arms import Hivemind
+from scripts.benchmarks.arms.training import CPU
+from scripts.benchmarks.convergence.workload import BATCH, peers_batches, read_text
 from scripts.benchmarks.hivemind_groups import Groups
 from scripts.netns import Host, network
 
@@ -40,20 +42,6 @@ TIMEOUT_SECONDS = 1200.0
 
 class BaselineFailed(Exception):
     """A process of the baseline ended early."""
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """The settings of hivemind's optimizer."""
-
-    epoch_steps: int = 1
-    """Inner batches of every peer in one global step."""
-    state_every: int = 1
-    """Epochs between two averages of the parameters. More epochs send less, and leave replicas different for
-    longer after a step whose group was incomplete."""
-    lr: float = 1e-3
-    local_updates: bool = False
-    """Step locally, and average parameters once per epoch."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +63,7 @@ class BaselineOutcome:
 class Task:
     """The arguments of one peer's process."""
 
-    baseline: Baseline
+    baseline: Hivemind
     start: str
     out: str
     peer: int
@@ -86,7 +74,7 @@ class Task:
     bootstrap: str
 
 
-def train_together(baseline: Baseline, start: Path, peers: int, steps: int, seed: int) -> BaselineOutcome:
+def train_together(baseline: Hivemind, start: Path, peers: int, steps: int, seed: int) -> BaselineOutcome:
     """Train with `peers` processes. Raises BaselineFailed, and NetworkFailed without namespaces."""
     with tempfile.TemporaryDirectory() as folder, network() as net:
         hosts = [net.public(f"peer{i}") for i in range(peers)]
@@ -129,7 +117,10 @@ def train_together(baseline: Baseline, start: Path, peers: int, steps: int, seed
 
 def _start(host: Host, task: Task, log: Path) -> subprocess.Popen[str]:
     command = host.command(
-        sys.executable, "-m", "scripts.benchmarks.convergence.baseline", json.dumps(asdict(task))
+        sys.executable,
+        "-m",
+        "scripts.benchmarks.convergence.baseline",
+        TypeAdapter(Task).dump_json(task).decode(),
     )
     with log.open("w") as errors:
         return subprocess.Popen(
@@ -182,7 +173,7 @@ def work(task: Task) -> None:
         run_id="bench",
         target_batch_size=share * task.peers,
         batch_size_per_step=BATCH,
-        optimizer=lambda params: torch.optim.AdamW(params, lr=task.baseline.lr, weight_decay=0.0),
+        optimizer=lambda params: torch.optim.AdamW(params, lr=task.baseline.inner.lr, weight_decay=0.0),
         params=list(model.params.values()),
         matchmaking_time=matchmaking,
         grad_compression=fp16,
@@ -220,8 +211,7 @@ def work(task: Task) -> None:
 
 
 def main() -> None:
-    given = json.loads(sys.argv[1])
-    work(Task(**given | {"baseline": Baseline(**given["baseline"])}))
+    work(TypeAdapter(Task).validate_json(sys.argv[1]))
 
 
 if __name__ == "__main__":

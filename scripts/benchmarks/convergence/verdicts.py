@@ -3,166 +3,110 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
-from scripts.benchmarks.convergence.arms import Arm, Outcome
-from scripts.benchmarks.convergence.baseline import Baseline
-
-AVERAGE = "uncompressed average"
-ALONE = "one machine alone"
-DDP = "DDP (bytes: fp32 ring, computed)"
-HIVEMIND = "hivemind.Optimizer, a step every batch"
-BY_TOKENS = "speeds 1, 1, 0.5, 0.2, weights by tokens"
-EQUALLY = "speeds 1, 1, 0.5, 0.2, equal weights"
-LATE_ARMS = (
-    ("late (a third), trained on from", AVERAGE),
-    ("late (a third), trained on from, 2 bit", "2 bit"),
+from scripts.benchmarks.arms.arms import Diloco
+from scripts.benchmarks.arms.comparison import Results, difference, gain
+from scripts.benchmarks.arms.plan import Row, settings
+from scripts.benchmarks.convergence.rows import (
+    EQUAL_WEIGHTS,
+    HIVEMIND,
+    LATE,
+    MEAN,
+    MEAN_2_BIT,
+    MEAN_4_BIT,
+    MUON_SUFFIX,
+    NESTEROV,
+    SPEED,
 )
-CODECS = (("4 bit", 0.1), ("2 bit", 0.3))
-OURS = ("4 bit", "2 bit", "sparse")
-"""Prefixes of the names of our own arms, with all parameters trained and nothing late."""
+
 FEWER_BYTES = 100
-
-Results = Mapping[str, Sequence[Outcome]]
-"""Outcomes by row name, one per seed, in the order of the seeds."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table."""
-
-    name: str
-    arm: Arm | Baseline
-    reference: str = AVERAGE
-    """The row that this one is compared with, seed by seed."""
-    once: bool = False
-    """Run for the first seed alone: only its bytes matter."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The difference of two losses, in per cent of the second one."""
-
-    mean: float
-    spread: float
-    """Standard deviation over the seeds; 0 for one seed."""
-
-    def __str__(self) -> str:
-        return f"{self.mean:+.2f} % ± {self.spread:.2f}"
-
-
-def loss(found: Results, name: str) -> float:
-    return statistics.fmean(outcome.loss for outcome in found[name])
-
-
-def paired(found: Results, name: str, reference: str) -> Difference:
-    """How much higher the loss of `name` is, seed by seed; both rows need the same seeds."""
-    pairs = zip(found[name], found[reference], strict=True)
-    each = [100 * (one.loss / other.loss - 1) for one, other in pairs]
-    return Difference(statistics.fmean(each), statistics.stdev(each) if len(each) > 1 else 0.0)
-
-
-@dataclass(frozen=True)
-class Sent:
-    """Bytes that a machine sent, mean over the seeds."""
-
-    once: float
-    sent: float
-
-
-def mean_bytes(found: Results, name: str) -> Sent:
-    outcomes = found[name]
-    return Sent(
-        once=statistics.fmean(outcome.once for outcome in outcomes),
-        sent=statistics.fmean(outcome.sent for outcome in outcomes),
-    )
-
-
-def comparable(found: Results, *names: str) -> bool:
-    """Whether all of these rows were run, for equally many seeds."""
-    counts = {len(found.get(name, ())) for name in names}
-    return len(counts) == 1 and counts != {0}
+ADAPTER_BYTES = 0.65e6
+CODECS = ((MEAN_4_BIT, 0.1), (MEAN_2_BIT, 0.3))
+LARGEST_LATENESS = 0.5
+GOALS = {("LoRA", 4): 92, ("LoRA", 8): 88, ("full", 8): 88, ("LoRA", 16): 80, ("full", 16): 80}
+"""Per cent of DDP's gain that the best arm keeps, by target and machines."""
 
 
 def convergence_table(rows: Sequence[Row], found: Results) -> str:
     """Markdown; rows that were not run are left out."""
     lines = [
-        "| arm | loss | against | difference | sent once, MB | hivemind ÷ | all-gather, MB | hivemind ÷ |",
-        "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
+        "| arm | settings | loss | against | difference, % | of DDP's gain, % | sent once, MB"
+        " | all-gather, MB | hivemind ÷ |",
+        "| --- | --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     notes = []
     for row in rows:
-        if not found.get(row.name):
+        if (one := found.get(row.name)) is None:
             continue
-        compared = row.name != row.reference and comparable(found, row.name, row.reference)
-        difference = str(paired(found, row.name, row.reference)) if compared else "–"
-        count = mean_bytes(found, row.name)
-        cells = [row.name, f"{loss(found, row.name):.4f}", row.reference if compared else "–", difference]
-        cells += [f"{count.once / 1e6:.2f}", _fewer(found, count.once)]
-        cells += [f"{count.sent / 1e6:.2f}", _fewer(found, count.sent)]
-        lines.append(f"| {' | '.join(cells)} |")
-        note = sorted({outcome.note for outcome in found[row.name]} - {""})
+        compared, share = difference(found, row.name, row.against), gain(found, row.name)
+        cells = [row.name, settings(one.chosen.arm), f"{statistics.fmean(one.losses):.4f}"]
+        cells += [row.against or "–", format(compared, "+.2f") if compared else "–"]
+        cells += [format(share, ".0f") if share else "–", f"{one.once / 1e6:.2f}", f"{one.sent / 1e6:.2f}"]
+        lines.append(f"| {' | '.join([*cells, _fewer(found, one.sent)])} |")
+        note = sorted({outcome.note for outcome in one.outcomes} - {""})
         notes += [f"- {row.name}: {'; '.join(note)}." for _ in note[:1]]
     return "\n".join([*lines, "", *notes])
 
 
-def verdicts(found: Results) -> list[str]:
+def verdicts(peers: int, found: Results) -> list[str]:
     """For each target whose arms were run: the target, the result, and whether it is met."""
-    return [*_codec_verdicts(found), *_best(found), *_weight_verdict(found), *_late_verdicts(found)]
+    return [
+        *_codec_verdicts(found),
+        *_gain_verdicts(peers, found),
+        *_weight_verdict(found),
+        *_late_verdicts(found),
+    ]
 
 
-def _codec_verdicts(found: Results) -> list[str]:
-    lines = []
-    for name, limit in CODECS:
-        if comparable(found, name, AVERAGE):
-            difference = paired(found, name, AVERAGE)
-            wanted = f"{name} within {limit} % of the uncompressed average"
-            lines.append(_line(wanted, str(difference), difference.mean <= limit))
-    return lines
+def _codec_verdicts(found: Results) -> Iterator[str]:
+    for prefix in ("", "LoRA: "):
+        for name, limit in CODECS:
+            if cost := difference(found, prefix + name, prefix + MEAN):
+                wanted = f"{prefix}{name} within {limit} % of the uncompressed mean"
+                yield _line(wanted, f"{cost:+.2f} %", cost.mean <= limit)
 
 
-def _best(found: Results) -> list[str]:
-    """Our best arm among those with enough fewer bytes than hivemind, against hivemind and against DDP."""
-    if not comparable(found, HIVEMIND, ALONE, DDP):
-        return []
-    budget = mean_bytes(found, HIVEMIND).sent / FEWER_BYTES
-    ours = [name for name in found if name.startswith(OURS) and comparable(found, name, HIVEMIND)]
-    counts = (
-        ("by all-gather", [name for name in ours if mean_bytes(found, name).sent <= budget]),
-        ("as the owner sends", [name for name in ours if mean_bytes(found, name).once <= budget]),
-    )
-    lines = []
-    for how, thin in counts:
-        wanted = f"no worse than hivemind + 1 % with {FEWER_BYTES} x fewer bytes {how}"
-        if not thin:
-            lines.append(_line(wanted, "no arm sends so little", met=False))
+def _gain_verdicts(peers: int, found: Results) -> Iterator[str]:
+    """The best arm that sends little enough, of each target."""
+    for target in ("LoRA", "full"):
+        if (goal := GOALS.get((target, peers))) is None:
             continue
-        best = min(thin, key=lambda name: loss(found, name))
-        difference = paired(found, best, HIVEMIND)
-        lines.append(_line(wanted, f"{best}: {difference}", difference.mean <= 1))
-        gain = (loss(found, ALONE) - loss(found, best)) / (loss(found, ALONE) - loss(found, DDP))
-        wanted = "better than one machine by two thirds of what DDP gains"
-        lines.append(_line(wanted, f"{best}: {100 * gain:.0f} %", gain >= 2 / 3))
-    return lines
+        adapter = target == "LoRA"
+        budget = ADAPTER_BYTES if adapter and peers <= 4 else _budget(found, adapter)
+        candidates = {
+            name: share
+            for name, one in found.items()
+            if name.startswith("LoRA") == adapter and MUON_SUFFIX not in name and one.sent <= budget
+            if isinstance(one.chosen.arm, Diloco) and (share := gain(found, name))
+        }
+        if candidates:
+            best = max(candidates, key=lambda name: candidates[name].mean)
+            wanted = f"{target}, {peers} machines: at least {goal} % of DDP's gain in {budget / 1e6:.2f} MB"
+            result = f"{best}: {candidates[best]:.0f} %"
+            yield _line(wanted, result, candidates[best].mean >= goal)
 
 
-def _weight_verdict(found: Results) -> list[str]:
-    if not comparable(found, EQUALLY, BY_TOKENS):
-        return []
-    difference = paired(found, EQUALLY, BY_TOKENS)
-    result = f"equal weights {difference}"
-    return [_line("weights by tokens beat equal ones at unequal speeds", result, difference.mean > 0)]
+def _budget(found: Results, adapter: bool) -> float:
+    """Bytes: a hundredth of hivemind's where it was run and trains the same; else no limit."""
+    return found[HIVEMIND].sent / FEWER_BYTES if HIVEMIND in found and not adapter else float("inf")
 
 
-def _late_verdicts(found: Results) -> list[str]:
-    lines = []
-    for name, reference in LATE_ARMS:
-        if comparable(found, name, reference):
-            difference = paired(found, name, reference)
-            wanted = f"{name}: at most 0.5 % worse than {reference}"
-            lines.append(_line(wanted, str(difference), difference.mean <= 0.5))
-    return lines
+def _weight_verdict(found: Results) -> Iterator[str]:
+    for prefix in ("", "LoRA: "):
+        cost = difference(found, prefix + EQUAL_WEIGHTS, f"{prefix}{MEAN_4_BIT}, {SPEED}")
+        if cost:
+            wanted = f"{prefix}weights by tokens beat equal ones at unequal speeds"
+            yield _line(wanted, f"equal weights {cost:+.2f} %", cost.mean > 0)
+
+
+def _late_verdicts(found: Results) -> Iterator[str]:
+    for prefix in ("", "LoRA: "):
+        for reference in (MEAN_4_BIT, NESTEROV):
+            name = f"{prefix}{reference}, {LATE}, trained on from"
+            if cost := difference(found, name, prefix + reference):
+                wanted = f"{name}: at most {LARGEST_LATENESS} % worse than all in time"
+                yield _line(wanted, f"{cost:+.2f} %", cost.mean <= LARGEST_LATENESS)
 
 
 def _line(target: str, result: str, met: bool) -> str:
@@ -170,6 +114,5 @@ def _line(target: str, result: str, met: bool) -> str:
 
 
 def _fewer(found: Results, count: float) -> str:
-    if not count or not found.get(HIVEMIND):
-        return "–"
-    return f"{mean_bytes(found, HIVEMIND).sent / count:.1f}"
+    one = found.get(HIVEMIND)
+    return f"{one.sent / count:.1f}" if one and count else "–"

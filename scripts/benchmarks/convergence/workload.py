@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import sysconfig
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +18,10 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from barnraise.contract.shards import Sample
-from barnraise.contract.spec import DataSpec, Full, InnerSpec, RunSpec, TrainSpec
+from barnraise.contract.spec import Full, InnerSpec, TrainSpec
 from barnraise.models.trainable import initial_state
-from peer.training.device import CpuChosen, Device
 from peer.training.trainer import Trainer
+from scripts.benchmarks.arms.training import CPU, bare_spec
 
 LENGTH = 64
 """Tokens of a sample."""
@@ -32,7 +31,6 @@ HELD_OUT = 384
 """Samples that no arm trains on."""
 WARM_UP_STEPS = 400
 """Steps of four batches that train the common start from random parameters."""
-CPU = Device("CPU", "cpu", autocast=False, threads=1, reason=CpuChosen(False, 1.0, requested=True))
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -101,13 +99,6 @@ def peers_batches(text: Corpus, peers: int, steps: int, seed: int) -> list[list[
     return batches
 
 
-def spec(train: TrainSpec, **more: object) -> RunSpec:
-    """A run spec without data or model: the arms use both directly."""
-    return RunSpec.model_validate(
-        {"name": "bench", "data": DataSpec(source="none"), "train": train} | more, strict=False
-    )
-
-
 def common_start(text: Corpus, cache: Path) -> Path:
     """The folder of the model that all arms start from; created once in `cache`."""
     folder = cache / f"start-{text.digest}-{WARM_UP_STEPS}"
@@ -117,7 +108,7 @@ def common_start(text: Corpus, cache: Path) -> Path:
     torch.manual_seed(0)
     LlamaForCausalLM(_config()).save_pretrained(blank)
     inner = InnerSpec(lr=2e-3, warmup_steps=40, clip_norm=1.0)
-    run = spec(TrainSpec(target=Full(), inner=inner))
+    run = bare_spec(TrainSpec(target=Full(), inner=inner))
     trainer = Trainer(blank, run, CPU, micro_batch=4 * BATCH)
     trainer.load(initial_state(blank, Full(), 0))
     prose, random = samples_of(text.prose), np.random.default_rng(0)
@@ -128,11 +119,6 @@ def common_start(text: Corpus, cache: Path) -> Path:
     model.load_state_dict(tensors, strict=False)  # the output layer is the embedding, tied
     model.save_pretrained(folder)
     return folder
-
-
-def held_out_loss(trainer: Trainer, held_out: Sequence[Sample]) -> float:
-    """In nats per byte."""
-    return trainer.evaluate(held_out).loss
 
 
 def _config() -> LlamaConfig:

@@ -1,0 +1,171 @@
+"""Which cells a comparison still needs: settings are chosen on one seed, and run with others. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from scripts.benchmarks.arms.arms import Alone, Arm, Diloco, key, with_outer, with_rate
+from scripts.benchmarks.arms.training import Outcome
+from scripts.benchmarks.arms.tuning import Best, Grid, Try, climb
+
+TUNING_SEED = 0
+"""The seed on which settings are chosen; no loss of a table is of it."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table."""
+
+    name: str
+    arm: Arm
+    """Its settings that are chosen, rates and outer steps, are replaced."""
+    tune: Grid | str | None = None
+    """The grid of settings, or the name of a row whose best ones are taken; None keeps the arm's own."""
+    alone: str = ""
+    ddp: str = ""
+    """Names of the rows between whose losses this one's gain is a share."""
+    against: str = ""
+    """Name of the row that this one is compared with, seed by seed."""
+    once: bool = False
+    """Run with the first seed alone: only its bytes matter."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm to train with one seed."""
+
+    row: str
+    arm: Arm
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"seed {self.seed}: {key(self.arm)}"
+
+
+Done = Mapping[str, Outcome]
+"""Outcomes by the names of cells."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A row with its settings."""
+
+    row: Row
+    arm: Arm
+    best: Best | None
+    """Of the search, where the row has one of its own."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The rows of one table and the seeds of its losses."""
+
+    rows: Sequence[Row]
+    seeds: Sequence[int]
+
+    def missing(self, done: Done) -> list[Cell]:
+        """Cells that can run now, in the order of the rows; empty once all is done."""
+        cells: dict[str, Cell] = {}
+        for row in self.rows:
+            for cell in self._wanted(row, done):
+                if cell.name not in done:
+                    cells.setdefault(cell.name, cell)
+        return list(cells.values())
+
+    def chosen(self, row: Row, done: Done) -> Chosen | Try | None:
+        """A row with its settings, the tries that choose them, or None while another row's are not known."""
+        match row.tune:
+            case None:
+                return Chosen(row, row.arm, None)
+            case str(name):
+                return self._like(row, name, done)
+            case Grid() as grid:
+                step = climb(grid, dict(_losses(row, grid, done)))
+                return step if isinstance(step, Try) else Chosen(row, grid.arm(row.arm, step.point), step)
+
+    def outcomes(self, row: Row, done: Done) -> list[Outcome]:
+        """Of all seeds; empty where one is missing."""
+        found = self.chosen(row, done)
+        if not isinstance(found, Chosen):
+            return []
+        names = [Cell(row.name, found.arm, seed).name for seed in self.seeds_of(row)]
+        return [done[name] for name in names] if all(name in done for name in names) else []
+
+    def seeds_of(self, row: Row) -> Sequence[int]:
+        return self.seeds[:1] if row.once else self.seeds
+
+    def row(self, name: str) -> Row:
+        return next(row for row in self.rows if row.name == name)
+
+    def closure(self, rows: Sequence[Row]) -> list[Row]:
+        """`rows`, and those that they take settings from or are compared with, in the plan's order."""
+        names: set[str] = set()
+        waiting = list(rows)
+        while waiting:
+            row = waiting.pop()
+            if row.name not in names:
+                names.add(row.name)
+                others = {row.alone, row.ddp, row.against, row.tune if isinstance(row.tune, str) else ""}
+                waiting += [other for other in self.rows if other.name in others]
+        return [row for row in self.rows if row.name in names]
+
+    def _wanted(self, row: Row, done: Done) -> Iterator[Cell]:
+        match self.chosen(row, done):
+            case Chosen(arm=arm):
+                yield from (Cell(row.name, arm, seed) for seed in self.seeds_of(row))
+            case Try(points=points) if isinstance(row.tune, Grid):
+                for point in points:
+                    yield _tuning_cell(row, row.tune.arm(row.arm, point))
+            case _:
+                return
+
+    def _like(self, row: Row, name: str, done: Done) -> Chosen | None:
+        other = self.chosen(self.row(name), done)
+        if not isinstance(other, Chosen):
+            return None
+        arm = with_rate(row.arm, other.arm.inner.lr)
+        return Chosen(row, with_outer(arm, other.arm.outer) if isinstance(other.arm, Diloco) else arm, None)
+
+
+def _tuning_cell(row: Row, arm: Arm) -> Cell:
+    # One machine is enough to choose the rate of machines that train alone.
+    tried = Alone(arm.target, arm.inner, machines=1) if isinstance(arm, Alone) else arm
+    return Cell(row.name, tried, TUNING_SEED)
+
+
+def _losses(row: Row, grid: Grid, done: Done) -> Iterator[tuple[tuple[int, ...], float]]:
+    sizes = [len(axis) for axis in grid.axes]
+    points: list[tuple[int, ...]] = [()]
+    for size in sizes:
+        points = [(*point, index) for point in points for index in range(size)]
+    for point in points:
+        cell = _tuning_cell(row, grid.arm(row.arm, point))
+        if cell.name in done:
+            yield point, done[cell.name].loss
+
+
+def grid_lines(plan: Plan, done: Done) -> Iterator[str]:
+    """For each searched row: the tries with their losses, and whether the best one is interior."""
+    for row in plan.rows:
+        if not isinstance(row.tune, Grid):
+            continue
+        losses = dict(_losses(row, row.tune, done))
+        tries = ", ".join(
+            f"{settings(row.tune.arm(row.arm, point))}: {loss:.4f}" for point, loss in sorted(losses.items())
+        )
+        match plan.chosen(row, done):
+            case Chosen(arm=arm, best=Best(at_edge=())):
+                verdict = f"best {settings(arm)}, interior"
+            case Chosen(arm=arm):
+                verdict = f"best {settings(arm)}, **at the edge of the grid**"
+            case _:
+                verdict = "not finished"
+        yield f"- {row.name}: {verdict} ({tries})"
+
+
+def settings(arm: Arm) -> str:
+    """The chosen settings of an arm."""
+    rate = f"{arm.inner.lr:g}"
+    return f"{rate}, {arm.outer.lr:g} / {arm.outer.momentum:g}" if isinstance(arm, Diloco) else rate

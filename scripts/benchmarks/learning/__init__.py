@@ -1,0 +1,1 @@
+"""`scripts/bench learning`: what a real model learns from each volunteer, and what it forgets."""

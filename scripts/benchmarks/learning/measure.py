@@ -1,0 +1,84 @@
+"""`scripts/bench learning`: what SmolLM2-135M learns by each way of training together, and forgets.
+
+All arms of a table train on equally many tokens of one text. Rates and outer steps are chosen on a seed of
+their own, from a grid that is printed. Finished runs are stored in a results file, so that the bench can
+be stopped at any time and goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from barnraise.contract.spec import Full, Lora
+from scripts.benchmarks.arms.arms import Hivemind
+from scripts.benchmarks.arms.cells import Results, run_plan
+from scripts.benchmarks.arms.comparison import Found, difference, found_of, gain
+from scripts.benchmarks.arms.plan import TUNING_SEED, Cell, Plan, grid_lines, settings
+from scripts.benchmarks.arms.training import Outcome, run
+from scripts.benchmarks.learning.rows import ALONE, BASE, rows
+from scripts.benchmarks.learning.texts import TRAINED
+from scripts.benchmarks.learning.workload import BATCH, LENGTH, NOVEL, STEPS, Setting, setting, workload
+
+SEEDS = (1, 2, 3)
+TARGETS: Mapping[str, Full | Lora] = {"LoRA": Lora(rank=16, alpha=32.0), "full": Full()}
+
+
+def train(chosen: Setting, cell: Cell) -> Outcome:
+    """The outcome of one cell, in the process that calls this. Raises TextUnavailable."""
+    if isinstance(cell.arm, Hivemind):
+        raise ValueError("hivemind's optimizer is measured by `scripts/bench convergence` alone")
+    return run(cell.arm, workload(chosen, cell.seed))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--peers", type=int, default=4)
+    parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
+    parser.add_argument("--texts", nargs="+", choices=TRAINED, default=list(TRAINED))
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--results", type=Path, default=Path("bench-learning.json"),
+                        help="finished arms are stored in this file and not run again")  # fmt: skip
+    parser.add_argument("--at-once", type=int, default=1, help="arms that run in parallel")
+    parser.add_argument("--only", default="", help="only arms with this in their name, and what they need")
+    parser.add_argument("--fp32", action="store_true", help="matrix products in fp32 instead of bf16")
+
+
+def learning(chosen: argparse.Namespace) -> Iterator[str]:
+    """A table for each text and target, for the arguments of `add_arguments`. Raises TextUnavailable."""
+    for text in chosen.texts:
+        for target in chosen.targets:
+            where = setting(text, chosen.peers, not chosen.fp32)
+            every = rows(TARGETS[target])
+            needed = Plan(every, chosen.seeds).closure([row for row in every if chosen.only in row.name])
+            plan, results = Plan(needed, chosen.seeds), Results(chosen.results, where.name)
+            run_plan(plan, results, where, train, chosen.at_once)
+            yield _setting(where, target, chosen.seeds)
+            yield "\n".join([*grid_lines(plan, results.done), "", *_table(plan, results)])
+
+
+def _setting(where: Setting, target: str, seeds: list[int]) -> str:
+    return (
+        f"- {target} of SmolLM2-135M on {where.text}, {where.peers} machines, {STEPS} inner steps of"
+        f" {BATCH} x {LENGTH} tokens each; seeds {', '.join(map(str, seeds))}\n"
+        f"- settings of each arm, chosen on seed {TUNING_SEED}:\n"
+    )
+
+
+def _table(plan: Plan, results: Results) -> Iterator[str]:
+    found = found_of(plan, results.done)
+    yield "| arm | settings | held-out loss | against | difference, % | of DDP's gain, % | forgotten | MB |"
+    yield "| --- | --- | ---: | --- | ---: | ---: | ---: | ---: |"
+    for name, one in found.items():
+        compared, share = difference(found, name, one.row.against or ALONE), gain(found, name)
+        cells = [name, settings(one.chosen.arm), f"{statistics.fmean(one.losses):.4f}"]
+        cells += [one.row.against or ALONE, f"{compared:+.2f}" if compared else "–"]
+        cells += [f"{share:.0f}" if share else "–", _forgotten(found[BASE], one), f"{one.once / 1e6:.2f}"]
+        yield f"| {' | '.join(cells)} |"
+
+
+def _forgotten(base: Found, one: Found) -> str:
+    """By how much the loss of the novel rose, in nats a token."""
+    before = statistics.fmean(outcome.others[NOVEL] for outcome in base.outcomes)
+    return f"{statistics.fmean(outcome.others[NOVEL] for outcome in one.outcomes) - before:+.4f}"
