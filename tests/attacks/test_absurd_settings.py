@@ -42,7 +42,7 @@ NUMBERS = (0, -1, 1, 1e-300, 10**15, 10**15 + 1, 2**53, 2**63 - 1, 2**64, 10**30
 LORA = {"kind": "lora", "rank": 2, "modules": ["q_proj"]}
 SPECS: dict[str, dict[str, Any]] = {
     "diloco": {
-        "train": {"target": LORA},
+        "train": {"target": LORA, "schedule": {"rounds": 100, "tokens": 10**6}},
         "outer": {"kind": "sgd", "momentum": 0.5},
         "checkpoint": {"rollback_rounds": 32},
         "round": {"steps": 3, "target_tokens": 1000},
