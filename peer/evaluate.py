@@ -140,7 +140,7 @@ class Evaluator:
             for revision in (reversed(repo.revisions) if repo is not None else ())
             if revision.round not in self._tried
         ]
-        found = [manifest for manifest in manifests if manifest.held_out is None]
+        found = [manifest for manifest in manifests if manifest.held_out is None and not manifest.averaged]
         if not found:
             self.listener.report(NothingToEvaluate())
         return found

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from barnraise.contract.archive import CHARTER, INDEX, MAX_INDEX_BYTES, folder_of, parse_index, repo_id
+from barnraise.contract.archive import CHARTER, INDEX, MAX_INDEX_BYTES, parse_index, place_of, repo_id
 from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
 from barnraise.contract.manifest import MANIFEST, MANIFEST_JSON, MAX_MANIFEST_BYTES, Manifest, manifest_json
 from barnraise.core.errors import HashMismatch, TrustError, Unreachable, UserError
@@ -64,7 +64,8 @@ def _as_archive(folder: Path) -> Iterator[tuple[Path, str, str]]:
         manifest = signed.value
         with scratch_folder(folder.resolve().parent) as work:
             _lay_out(signed, folder, work)
-            yield work, f"round {manifest.round} of {manifest.run} ({manifest.form})", signed.signer
+            what = "mean of states up to round" if manifest.averaged else "round"
+            yield work, f"{what} {manifest.round} of {manifest.run} ({manifest.form})", signed.signer
     else:
         raise UserError(
             f"{folder} has neither {INDEX} nor {MANIFEST}",
@@ -92,7 +93,7 @@ def _checked(folder: Path) -> Signed[Manifest]:
 def _lay_out(signed: Signed[Manifest], folder: Path, work: Path) -> None:
     """An archive with one checkpoint, made of hard links where the file system allows it."""
     manifest = signed.value
-    place = work / folder_of(manifest.form, manifest.round)
+    place = work / place_of(manifest)
     with disk_errors(place):
         place.mkdir(parents=True)
     for entry in manifest.files:

@@ -11,6 +11,7 @@ from barnraise.contract.archive import (
     ArchiveIndex,
     Revision,
     parse_index,
+    tag_of,
 )
 from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
 from barnraise.contract.manifest import (
@@ -54,10 +55,11 @@ class RunArchive:
         """Raises BadSignature, MalformedRecord, HashMismatch unless it is the one that the index names."""
         wire = await self.source.get_small(f"{revision.folder}/{MANIFEST}", MAX_MANIFEST_BYTES)
         signed = open_manifest(wire, run=self.run, signers=Signers(self.key))
-        if (signed.value.form, signed.value.round) != (form, revision.round):
+        of = signed.value
+        if (of.form, of.round, of.averaged) != (form, revision.round, revision.averaged):
             raise MalformedRecord(
-                f"{self.source.name} serves the {signed.value.form} checkpoint of round {signed.value.round}"
-                f" as the {form} one of round {revision.round}",
+                f"{self.source.name} serves the {of.form} form of {tag_of(of)} as the {form} form"
+                f" of {revision.tag}",
                 fix="Try another source, and inform the operator of this one.",
             )
         if blob_hash(wire) != revision.manifest:

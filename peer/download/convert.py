@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from barnraise.contract.archive import round_tag
+from barnraise.contract.archive import tag_of
 from barnraise.contract.manifest import Manifest
 from barnraise.core.errors import UserError
 from barnraise.runtime.files import disk_errors, put_in_place, scratch_folder
@@ -51,7 +51,7 @@ def convert(
     if form == "merged":
         merge(base, checkpoint, output)
         return Converted(output)
-    tag = round_tag(manifest.round)
+    tag = tag_of(manifest)
     with scratch_folder(output.parent) as work:
         file = work / f"{manifest.run}-{tag}-{PRECISION.upper()}.gguf"
         gguf_export.export(

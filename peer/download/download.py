@@ -12,7 +12,7 @@ from typing import Literal
 import httpx2
 from typing_extensions import assert_never
 
-from barnraise.contract.archive import CHARTER, ArchiveIndex, Revision
+from barnraise.contract.archive import CHARTER, ArchiveIndex, Revision, folder_name
 from barnraise.contract.manifest import MANIFEST_JSON, Form, Manifest, manifest_json
 from barnraise.contract.spec import Lora
 from barnraise.core.errors import UserError
@@ -156,7 +156,7 @@ async def _convert(
 def _name(manifest: Manifest) -> str:
     """The default name of a checkpoint's folder."""
     form = "" if manifest.form == "trained" else f"-{manifest.form}"
-    return f"{manifest.run}-round-{manifest.round:06d}{form}"
+    return f"{manifest.run}-{folder_name(manifest.round, averaged=manifest.averaged)}{form}"
 
 
 def _fetcher(

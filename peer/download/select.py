@@ -13,8 +13,8 @@ from barnraise.contract.archive import (
     Repo,
     Revision,
     find_revision,
-    folder_of,
-    round_tag,
+    place_of,
+    tag_of,
 )
 from barnraise.contract.manifest import Form, Manifest, first_key
 from barnraise.core.errors import UserError
@@ -49,10 +49,10 @@ def index_of(signed: Signed[Manifest], own: str | None = None) -> ArchiveIndex:
     """The index of an archive with this checkpoint only. own: its repository's name for Hub clients."""
     manifest = signed.value
     revision = Revision(
-        folder=folder_of(manifest.form, manifest.round),
+        folder=place_of(manifest),
         manifest=blob_hash(signed.wire),
         round=manifest.round,
-        names=(MAIN, LATEST, BEST, round_tag(manifest.round)),
+        names=(MAIN, LATEST, BEST, tag_of(manifest)),
     )
     repo = Repo(
         id=own or f"{manifest.run}/{manifest.form}",
@@ -117,13 +117,13 @@ def _other_form(index: ArchiveIndex, form: Literal["merged", "gguf"], revision: 
         if repo is None:
             raise
         return _published(index, form, revision)
-    there = _of_round(repo, of.round)
+    there = _same_checkpoint(repo, of)
     return ToConvert(form, of) if there is None else Published(form, there)
 
 
-def _of_round(repo: Repo | None, round: int) -> Revision | None:
+def _same_checkpoint(repo: Repo | None, of: Revision) -> Revision | None:
     revisions = repo.revisions if repo is not None else ()
-    return next((revision for revision in revisions if revision.round == round), None)
+    return next((revision for revision in revisions if revision.tag == of.tag), None)
 
 
 def _published_forms(index: ArchiveIndex) -> str:

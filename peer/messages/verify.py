@@ -7,7 +7,7 @@ from typing_extensions import assert_never
 from barnraise.contract.evaluation_quorum import NoQuorum, Quorum, QuorumOutcome, QuorumPending
 from barnraise.core.ids import short
 from barnraise.core.plain_text import one_line
-from barnraise.core.units import format_bytes
+from barnraise.core.units import format_bytes, format_rounds
 from barnraise.fold.replay import Cause, Difference
 from peer.messages.archive import archive_message
 from peer.verify import events
@@ -60,9 +60,15 @@ def proof_message(proved: Proved) -> str:
     trusted, run = f"the run's key {short(proved.key)}…", one_line(proved.run)
     if isinstance(proved.start, FromCheckpoint):
         trusted += f", and its signature on {_start(proved.start)}: the rounds before it are not proved"
+    if proved.signed:
+        trusted += f"; its signature on the states of {format_rounds(proved.signed)} as well"
+    what = f"round {proved.round} of {run}, state {proved.state}, is {_replay(proved)}"
+    if proved.mean_of:
+        states = f"the mean of the states of {format_rounds(proved.mean_of)}"
+        what = f"{states} of {run}, {proved.state}. Round {proved.round} is {_replay(proved)}"
     return (
-        f"proved: round {proved.round} of {run}, state {proved.state}, is {_replay(proved)}. The"
-        f" checkpoint's {_count(proved.files, 'file')} hold exactly that state.\n"
+        f"proved: {what}. The checkpoint's {_count(proved.files, 'file')} hold exactly"
+        f" {'that mean' if proved.mean_of else 'that state'}.\n"
         f"trusted: {trusted}.\n"
         f"{_held_out(proved.held_out)}"
         f"{_speed(proved)}"

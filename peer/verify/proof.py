@@ -56,3 +56,7 @@ class Proved:
     held_out: HeldOutOrigin
     training: float | None
     """Mean seconds between the closes of these rounds; None for a single round."""
+    mean_of: tuple[int, ...] = ()
+    """Rounds of the states whose mean it is; none: it is the state of its round."""
+    signed: tuple[int, ...] = ()
+    """Those that were taken from checkpoints which the run's key signed, and not replayed."""

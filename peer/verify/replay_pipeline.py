@@ -21,6 +21,7 @@ from peer.verify.archive_reader import ArchiveReader
 from peer.verify.display import VerifyDisplay
 from peer.verify.entry_reader import EntryReader
 from peer.verify.events import ReplayProgress
+from peer.verify.named_states import NamedStates
 
 AHEAD = 3
 """Rounds that are fetched and checked ahead: bounds the contributions in the scratch folder."""
@@ -50,21 +51,24 @@ async def replay_rounds(
     index: ArchiveIndex,
     replay: Replay,
     until: Manifest,
+    named: NamedStates,
     display: VerifyDisplay,
     clock: Callable[[], float],
 ) -> Replayed | Difference:
     """Advance `replay` to the checkpoint `until`. Rounds that it says are void are passed over, unread.
 
-    clock: seconds. Raises Unreachable, DiskFull, NewerVersion.
+    named: sees each state. clock: seconds. Raises Unreachable, DiskFull, NewerVersion.
     """
     first, began, closed = replay.tip.position, clock(), list[int]()
-    end, heights = until.tip(NONE).position, range(first.height, until.height)
+    end, heights = until.position(NONE), range(first.height, until.height)
+    if (difference := await asyncio.to_thread(named.see, replay)) is not None:
+        return difference
     reader = EntryReader(archive_reader, index, RoundReader(replay.charter, replay.state.layout))
     async with aclosing(_in_order(archive_reader, reader, heights, end)) as entries:
         async for found in entries:
             if isinstance(found, Difference):
                 return found
-            passed = await asyncio.to_thread(_passed, replay, found, end)
+            passed = await asyncio.to_thread(_passed, replay, found, end, named)
             if isinstance(passed, Difference):
                 return passed
             replay = passed
@@ -76,7 +80,12 @@ async def replay_rounds(
     return Replayed(replay, training)
 
 
-def _passed(replay: Replay, ready: _Ready, end: Position) -> Replay | Difference:
+def _passed(replay: Replay, ready: _Ready, end: Position, named: NamedStates) -> Replay | Difference:
+    after = _stepped(replay, ready, end)
+    return after if isinstance(after, Difference) else named.see(after) or after
+
+
+def _stepped(replay: Replay, ready: _Ready, end: Position) -> Replay | Difference:
     match replay.check(ready.step):
         case Link() | Amendment() as step if not end.has_effect(step.entry):
             return replay.skip(step)

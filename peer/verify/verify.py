@@ -12,34 +12,32 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from barnraise.contract.archive import CHARTER, Revision, find_revision, folder_of, round_tag
+from barnraise.contract.archive import CHARTER, place_of, round_tag
 from barnraise.contract.charter import Charter
 from barnraise.contract.evaluations import EVALUATIONS
 from barnraise.contract.invite import SCHEME
-from barnraise.contract.manifest import MANIFEST, Manifest
+from barnraise.contract.manifest import Manifest
 from barnraise.contract.spec import Lora
 from barnraise.contract.standing import STANDINGS_FILE
 from barnraise.contract.state import Layout, TrainState
 from barnraise.core.errors import (
-    MalformedBlob,
     MalformedRecord,
     ModelUnavailable,
     SpecError,
-    StateError,
-    TrustError,
     UserError,
 )
 from barnraise.core.ids import BlobHash, StateHash
 from barnraise.fold.adapter_init import initial_adapter
 from barnraise.fold.replay import Cause, Difference, Replay
-from barnraise.models.checkpoint_files import read_state, read_tip
+from barnraise.models.checkpoint_files import read_tip
 from barnraise.network.blobs.rate_limiter import RateLimiter
 from barnraise.runtime.files import scratch_folder
 from peer.archive.base_model import BaseFinder
 from peer.archive.opening import open_archive
 from peer.archive.reading import LoneCheckpoint, RunArchive
-from peer.archive.sources import Missing, Source
-from peer.verify.archive_reader import NOT_THERE, ArchiveReader
+from peer.archive.sources import Source
+from peer.verify.archive_reader import ArchiveReader
+from peer.verify.checkpoint_reader import files_in, manifest_of, revision_of, state_in
 from peer.verify.display import VerifyDisplay
 from peer.verify.evaluations import EvaluationsDiffer, HeldOutOrigin, by_evaluations, without_evaluations
 from peer.verify.events import (
@@ -50,6 +48,7 @@ from peer.verify.events import (
     StartFromCheckpoint,
 )
 from peer.verify.histories import two_histories
+from peer.verify.named_states import NamedStates
 from peer.verify.proof import FromAdapterSeed, FromBaseModel, FromCheckpoint, Proved, Start
 from peer.verify.replay_pipeline import replay_rounds
 
@@ -113,10 +112,10 @@ async def verify(
         display.report(
             CheckingFiles(archive.run, manifest.round, state_hash, len(manifest.files), manifest.size)
         )
-        files = await _files_in(ArchiveReader(claim.source, scratch), claim.folder, manifest)
+        files = await files_in(ArchiveReader(claim.source, scratch), claim.folder, manifest)
         if isinstance(files, Difference):
             return files
-        state = await _state_of(files, claim.folder, manifest, archive.charter)
+        state = await state_in(files, claim.folder, manifest, archive.charter)
         if isinstance(state, Difference):
             return state
         held_out = _held_out(files, claim.folder, manifest, archive.charter)
@@ -129,14 +128,20 @@ async def verify(
         if isinstance(started, Difference):
             return started
         start, replay = started
-        done = await replay_rounds(archive_reader, archive.index, replay, manifest, display, clock)
+        named = NamedStates.of(manifest)
+        lacking = await named.take_before(replay.tip.round, archive, archive_reader)
+        if lacking is not None:
+            return lacking
+        done = await replay_rounds(archive_reader, archive.index, replay, manifest, named, display, clock)
         if isinstance(done, Difference):
             return done
-        now = done.replay
-        return now.compare(manifest) or Proved(
-            run=archive.run, key=archive.key, round=manifest.round, state=now.tip.state, start=start,
+        now, mean = done.replay, await asyncio.to_thread(named.mean)
+        proved = mean or now.tip.state
+        return now.compare(manifest, mean) or Proved(
+            run=archive.run, key=archive.key, round=manifest.round, state=proved, start=start,
             rounds=now.rounds, contributions=now.contributions, volunteers=len(now.owners), tokens=now.tokens,
             files=len(manifest.files), held_out=held_out, seconds=clock() - began, training=done.training,
+            mean_of=tuple(each.round for each in manifest.mean_of), signed=tuple(named.signed),
         )  # fmt: skip
 
 
@@ -145,8 +150,8 @@ async def _open(options: VerifyOptions, stack: AsyncExitStack) -> tuple[RunArchi
     key = options.key or (options.log if options.log and options.log.startswith(f"{SCHEME}://") else None)
     match await stack.enter_async_context(open_archive(options.source, key, limiter=options.limiter)):
         case RunArchive() as archive:
-            revision = _revision(archive, options.revision)
-            manifest = await _manifest(archive, revision)
+            revision = revision_of(archive, options.revision)
+            manifest = await manifest_of(archive, revision)
             if isinstance(manifest, Difference):
                 return manifest
             return archive, _Claim(manifest, archive.source, revision.folder)
@@ -173,52 +178,12 @@ async def _open(options: VerifyOptions, stack: AsyncExitStack) -> tuple[RunArchi
             return opened, _Claim(signed.value, source, "")
 
 
-def _revision(archive: RunArchive, wanted: str) -> Revision:
-    repo = archive.index.repo("trained")
-    if repo is None:
-        raise UserError("this run has no checkpoint yet", fix="Try again after its first one.")
-    return find_revision(repo, wanted)
-
-
-async def _manifest(archive: RunArchive, revision: Revision) -> Manifest | Difference:
-    path, expected = f"{revision.folder}/{MANIFEST}", "the manifest, signed by the run's key"
-    try:
-        return (await archive.manifest(revision, "trained")).value
-    except Missing:
-        return Difference("manifest", path, expected, NOT_THERE, Cause.ABSENT)
-    except TrustError as error:
-        return Difference("manifest", path, expected, error.problem, Cause.SOURCE)
-
-
-async def _files_in(
-    archive_reader: ArchiveReader, folder: str, manifest: Manifest
-) -> dict[BlobHash, Path] | Difference:
-    """A checkpoint's files by their hashes; each is checked."""
-    paths: dict[BlobHash, Path] = {}
-    for entry in manifest.files:
-        path = await archive_reader.file(folder, entry)
-        if isinstance(path, Difference):
-            return path
-        paths[BlobHash(entry.hash)] = path
-    return paths
-
-
-async def _state_of(
-    files: Mapping[BlobHash, Path], folder: str, manifest: Manifest, charter: Charter
-) -> TrainState | Difference:
-    try:
-        return await asyncio.to_thread(read_state, manifest, charter.layout, files.__getitem__)
-    except (StateError, MalformedBlob) as error:
-        where = folder or folder_of("trained", manifest.round)
-        return Difference("file", where, f"the state {manifest.state}", error.problem, Cause.COORDINATOR)
-
-
 def _held_out(
     files: Mapping[BlobHash, Path], folder: str, manifest: Manifest, charter: Charter
 ) -> HeldOutOrigin | EvaluationsDiffer:
     for entry in manifest.files:
         if entry.name == EVALUATIONS:
-            where = f"{folder or folder_of('trained', manifest.round)}/{EVALUATIONS}"
+            where = f"{folder or place_of(manifest)}/{EVALUATIONS}"
             return by_evaluations(files[BlobHash(entry.hash)].read_bytes(), where, manifest, charter)
     return without_evaluations(manifest)
 
@@ -275,14 +240,14 @@ def _check_start(start: int | None, kept: int, round: int) -> None:
 async def _from_checkpoint(
     archive: RunArchive, round: int, archive_reader: ArchiveReader
 ) -> Replay | Difference:
-    revision = _revision(archive, round_tag(round))
-    manifest = await _manifest(archive, revision)
+    revision = revision_of(archive, round_tag(round))
+    manifest = await manifest_of(archive, revision)
     if isinstance(manifest, Difference):
         return manifest
-    files = await _files_in(archive_reader, revision.folder, manifest)
+    files = await files_in(archive_reader, revision.folder, manifest)
     if isinstance(files, Difference):
         return files
-    state = await _state_of(files, revision.folder, manifest, archive.charter)
+    state = await state_in(files, revision.folder, manifest, archive.charter)
     if isinstance(state, Difference):
         return state
     try:

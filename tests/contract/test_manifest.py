@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from barnraise.contract.manifest import MAX_MANIFEST_BYTES, FileEntry, Manifest, manifest_json, open_manifest
+from barnraise.contract.manifest import (
+    MAX_MANIFEST_BYTES,
+    AveragedState,
+    FileEntry,
+    Manifest,
+    manifest_json,
+    open_manifest,
+)
 from barnraise.contract.run_keys import Signers
 from barnraise.contract.standing import NONE
 from barnraise.contract.tip import Position, Tip
@@ -66,6 +73,33 @@ def test_other_void_rounds_are_refused(void: tuple[tuple[int, int], ...]) -> Non
     data = manifest("a").model_copy(update={"void": void}).model_dump_json()
     with pytest.raises(ValidationError):
         Manifest.model_validate_json(data)
+
+
+def mean(*rounds: int) -> str:
+    states = tuple(AveragedState(round=round, state=HASH_B) for round in rounds)
+    return manifest("a").model_copy(update={"mean_of": states, "void": ((1, 2),)}).model_dump_json()
+
+
+@pytest.mark.parametrize("rounds", [(4, 5), (1, 3, 5), (0, 5)])
+def test_a_mean_is_of_several_states_up_to_its_round(rounds: tuple[int, ...]) -> None:
+    found = Manifest.model_validate_json(mean(*rounds))
+    assert tuple(each.round for each in found.mean_of) == rounds
+    assert found.averaged
+
+
+@pytest.mark.parametrize("rounds", [(5,), (5, 4), (4, 4, 5), (3, 4), (4, 6), (2, 5), (*range(7, 40), 5)])
+def test_other_means_are_refused(rounds: tuple[int, ...]) -> None:
+    with pytest.raises(ValidationError):
+        Manifest.model_validate_json(mean(*rounds))
+
+
+def test_nobody_goes_on_from_a_mean() -> None:
+    with pytest.raises(MalformedRecord, match="a mean of states, from which nobody trains"):
+        Manifest.model_validate_json(mean(4, 5)).tip(NONE)
+
+
+def test_a_manifest_of_a_state_says_nothing_of_means() -> None:
+    assert b"mean_of" not in sign(AUTHORITY, manifest("a")).payload
 
 
 @pytest.mark.parametrize("name", GOOD)

@@ -6,7 +6,8 @@
     proofs/HASH                      proofs of double signing, where there are any
     contributions/HASH               the blobs that the closes from `replay_from` on name
     checkpoints/round-000012/        a checkpoint: its files, and manifest.bin
-    merged/…, gguf/…                 the same round in another form
+    checkpoints/average-000012/      a mean of states up to that round
+    merged/…, gguf/…                 the same in another form
     base/, data/                     the base model, and the run's data where its licence allows
     held-out/index.json, HASH        the held-out set, where the spec names evaluators
 
@@ -24,7 +25,7 @@ from pydantic import Field, ValidationError, field_validator
 from barnraise.contract.certificates import Certificate
 from barnraise.contract.charter import Charter
 from barnraise.contract.field_types import Epoch, Height, Void
-from barnraise.contract.manifest import Form
+from barnraise.contract.manifest import Form, Manifest
 from barnraise.contract.spec import Lora
 from barnraise.core.errors import MalformedRecord, UserError
 from barnraise.core.ids import RUN_PATTERN, BlobHash, PublicKey
@@ -45,11 +46,13 @@ BEST = "best"
 
 REPO_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$"
 _HUB_ID = re.compile(REPO_PATTERN)
-_ROUND = re.compile(r"^round-0*([0-9]{1,9})$")
+_STATE, _AVERAGE = "round", "average"
+"""What the names of checkpoints begin with."""
+_TAG = re.compile(rf"^({_STATE}|{_AVERAGE})-0*([0-9]{{1,9}})$")
 _FOLDERS: dict[Form, str] = {
-    "trained": "checkpoints/round-{:06d}",
-    "merged": "merged/round-{:06d}",
-    "gguf": "gguf/round-{:06d}",
+    "trained": "checkpoints/{}",
+    "merged": "merged/{}",
+    "gguf": "gguf/{}",
     "base": "base",
     "data": "data",
 }
@@ -64,11 +67,21 @@ class Revision(Strict):
     """SHA-256 of its manifest.bin; its first 40 digits are the commit of Hub clients."""
     round: Annotated[int, Field(ge=0)]
     names: tuple[Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")], ...]
-    """Of `main`, `latest`, `best` and `round-N`, the branch and the tags that point here."""
+    """Of `main`, `latest`, `best`, `round-N` and `average-N`, the branch and the tags that point here."""
 
     @property
     def commit(self) -> str:
         return self.manifest[:40]
+
+    @property
+    def averaged(self) -> bool:
+        """Whether it is a mean of states."""
+        return average_of(self.folder.rpartition("/")[2]) is not None
+
+    @property
+    def tag(self) -> str:
+        """`round-N` or `average-N`."""
+        return round_tag(self.round, averaged=self.averaged)
 
 
 class Repo(Strict):
@@ -155,14 +168,33 @@ def parse_index(data: bytes) -> ArchiveIndex:
         ) from None
 
 
-def folder_of(form: Form, round: int) -> str:
-    """The folder of a checkpoint in the archive."""
-    return _FOLDERS[form].format(round)
+def folder_of(form: Form, round: int, *, averaged: bool = False) -> str:
+    """The folder of a checkpoint in the archive. averaged: of a mean of states."""
+    return _FOLDERS[form].format(folder_name(round, averaged=averaged))
+
+
+def folder_name(round: int, *, averaged: bool = False) -> str:
+    """The name of a checkpoint's folder."""
+    return f"{_AVERAGE if averaged else _STATE}-{round:06d}"
+
+
+def place_of(manifest: Manifest) -> str:
+    """The folder of a checkpoint in the archive, by its manifest."""
+    return folder_of(manifest.form, manifest.round, averaged=manifest.averaged)
 
 
 def round_of(name: str) -> int | None:
-    """The round of a checkpoint's folder, by the folder's name; None for other names."""
-    digits = name.removeprefix("round-")
+    """The round of a state's folder, by the folder's name; None for other names."""
+    return _number_in(name, _STATE)
+
+
+def average_of(name: str) -> int | None:
+    """The newest round of a mean of states, by the name of its folder; None for other names."""
+    return _number_in(name, _AVERAGE)
+
+
+def _number_in(name: str, kind: str) -> int | None:
+    digits = name.removeprefix(f"{kind}-")
     return int(digits) if digits != name and digits.isdecimal() else None
 
 
@@ -183,25 +215,34 @@ def held_out_path(name: str) -> str:
     return f"held-out/{name}"
 
 
-def round_tag(round: int) -> str:
-    return f"round-{round}"
+def round_tag(round: int, *, averaged: bool = False) -> str:
+    """averaged: of a mean of states."""
+    return f"{_AVERAGE if averaged else _STATE}-{round}"
+
+
+def tag_of(manifest: Manifest) -> str:
+    """As `round_tag`, by a checkpoint's manifest."""
+    return round_tag(manifest.round, averaged=manifest.averaged)
 
 
 def find_revision(repo: Repo, wanted: str) -> Revision:
-    """The revision that a branch, a tag, a round (`12`, `round-12`, `round-000012`) or a commit names.
+    """The revision that a branch, a tag, a round (`12`, `round-12`, `round-000012`), a mean of states
+    (`average-12`) or a commit names.
 
     Raises UserError, which lists the revisions.
     """
-    match = _ROUND.match(f"round-{wanted}" if wanted.isdigit() and len(wanted) < 10 else wanted)
+    match = _TAG.match(f"{_STATE}-{wanted}" if wanted.isdigit() and len(wanted) < 10 else wanted)
     name = (
-        round_tag(int(match[1])) if match else wanted.removeprefix("refs/heads/").removeprefix("refs/tags/")
+        f"{match[1]}-{int(match[2])}"
+        if match
+        else wanted.removeprefix("refs/heads/").removeprefix("refs/tags/")
     )
     for revision in reversed(repo.revisions):
         if name in revision.names or (len(wanted) >= 7 and revision.manifest.startswith(wanted)):
             return revision
     if match:
-        _check_in_force(repo, int(match[1]))
-    rounds = [revision.round for revision in repo.revisions]
+        _check_in_force(repo, int(match[2]))
+    rounds = [revision.round for revision in repo.revisions if not revision.averaged]
     have = ", ".join(map(str, rounds[-20:])) or "none yet"
     raise UserError(
         f"{repo.id} has no revision {wanted[:60]!r}",

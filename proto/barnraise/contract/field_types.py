@@ -39,6 +39,8 @@ Kind = Annotated[str, Field(pattern=r"^[a-z]{1,20}$")]
 Range = tuple[RoundNumber, RoundNumber]
 """The first and the last round of several."""
 MAX_VOID = 256
+MAX_AVERAGED = 32
+"""States of which a checkpoint may hold the mean."""
 
 
 def _disjoint(ranges: tuple[Range, ...]) -> tuple[Range, ...]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from barnraise.contract.certificates import MAX_CLOSERS
-from barnraise.contract.field_types import Epoch, Height, Void
+from barnraise.contract.field_types import MAX_AVERAGED, Epoch, Height, RoundNumber, Void
 from barnraise.contract.log_entries import ListName
 from barnraise.contract.run_keys import Signers, Successors, generation_of
 from barnraise.contract.schedule import NO_PROGRESS, Stated
@@ -61,8 +61,17 @@ class FileEntry(Strict):
         return name
 
 
+class AveragedState(Strict):
+    """One of the states whose mean a checkpoint holds."""
+
+    round: RoundNumber
+    state: Hex64
+    """Hash of state[round]."""
+
+
 class Manifest(Signable):
-    """The files of a checkpoint: state[round] in a form that transformers or peft load."""
+    """The files of a checkpoint: state[round] in a form that transformers or peft load, or a mean of states
+    (`barnraise.fold.averaging`), which nobody trains from."""
 
     DOMAIN = b"barnraise/Manifest/1\n"
 
@@ -70,7 +79,11 @@ class Manifest(Signable):
     run: Annotated[str, Field(pattern=RUN_PATTERN)]
     round: Annotated[int, Field(ge=0)]
     state: Hex64
-    """Hash of state[round]."""
+    """Hash of state[round], or of the mean: of its parameters alone, with the step of state[round]."""
+    mean_of: Annotated[
+        tuple[AveragedState, ...], Field(max_length=MAX_AVERAGED, exclude_if=lambda states: not states)
+    ] = ()
+    """The states whose mean it holds, oldest first, the last of them state[round]; none: it holds that."""
     previous: Hex64
     """Head of the log: name of the entry before this state; the charter's digest where there is none."""
     epoch: Epoch
@@ -106,6 +119,17 @@ class Manifest(Signable):
             raise ValueError("rounds are void that are not over")
         return self
 
+    @model_validator(mode="after")
+    def _names_averaged_states(self) -> Manifest:
+        rounds = [each.round for each in self.mean_of]
+        if not rounds:
+            return self
+        if len(rounds) == 1 or rounds != sorted(set(rounds)) or rounds[-1] != self.round:
+            raise ValueError("the states of a mean are not several, in order, up to its round")
+        if any(first < round <= last for round in rounds for first, last in self.void):
+            raise ValueError("a mean of a state that is void")
+        return self
+
     @field_validator("files")
     @classmethod
     def _distinct(cls, files: tuple[FileEntry, ...]) -> tuple[FileEntry, ...]:
@@ -123,9 +147,26 @@ class Manifest(Signable):
     def _standings_file(self) -> str | None:
         return next((entry.hash for entry in self.files if entry.name == STANDINGS_FILE), None)
 
+    @property
+    def averaged(self) -> bool:
+        """Whether it holds a mean of states."""
+        return bool(self.mean_of)
+
     def tip(self, standings: Standings) -> Tip:
-        """The place of its state. standings: the list that it names."""
-        position = Position(
+        """The place of its state. standings: the list that it names.
+
+        Raises MalformedRecord for a mean of states: the log does not continue it.
+        """
+        if self.averaged:
+            raise MalformedRecord(
+                f"the checkpoint of round {self.round} holds a mean of states, from which nobody trains",
+                fix="Another one is taken. Inform the operator of the source of this one.",
+            )
+        return Tip(self.position(standings), StateHash(self.state))
+
+    def position(self, standings: Standings) -> Position:
+        """The place of state[round]. standings: the list that it names."""
+        return Position(
             Round(self.round),
             BlobHash(self.previous),
             self.epoch,
@@ -136,7 +177,6 @@ class Manifest(Signable):
             void=tuple((Round(first), Round(last)) for first, last in self.void),
             progress=self.progress,
         )
-        return Tip(position, StateHash(self.state))
 
     @property
     def step(self) -> int:

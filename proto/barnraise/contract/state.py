@@ -92,11 +92,12 @@ def index_bytes(step: int, tensors: Iterable[tuple[str, Sequence[int], str]]) ->
 
 def _tensor_digests(arrays: list[Array]) -> list[str]:
     if sum(array.nbytes for array in arrays) < _THREADS_FROM:
-        return [*map(_tensor_digest, arrays)]
+        return [*map(tensor_digest, arrays)]
     with ThreadPoolExecutor() as pool:  # hashlib releases the interpreter lock
-        return [*pool.map(_tensor_digest, arrays)]
+        return [*pool.map(tensor_digest, arrays)]
 
 
-def _tensor_digest(array: Array) -> str:
+def tensor_digest(array: Array) -> str:
+    """SHA-256 of a tensor's bytes."""
     canonical = np.ascontiguousarray(array, dtype="<f4")
     return hashlib.sha256(canonical.data).hexdigest()

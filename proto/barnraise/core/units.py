@@ -1,6 +1,8 @@
-"""Formats numbers of bytes, and times, for people."""
+"""Formats numbers of bytes, times, and lists of numbers for people."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 def format_bytes(count: int) -> str:
@@ -21,3 +23,9 @@ def format_seconds(seconds: float) -> str:
         if seconds >= 2 * unit:
             return f"{seconds / unit:.0f} {name}"
     return f"{seconds:.0f} s"
+
+
+def format_rounds(rounds: Sequence[int]) -> str:
+    """Such as "rounds 4, 8 and 12", or "round 4"; at least one."""
+    *before, last = map(str, rounds)
+    return f"rounds {', '.join(before)} and {last}" if before else f"round {last}"

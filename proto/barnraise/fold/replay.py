@@ -12,12 +12,12 @@ from enum import Enum
 from functools import cached_property
 from typing import Literal
 
-from barnraise.contract.archive import contribution_path, entry_path, folder_of
+from barnraise.contract.archive import contribution_path, entry_path, place_of
 from barnraise.contract.certificates import Certificate
 from barnraise.contract.charter import Charter
 from barnraise.contract.close_rules import tokens_after
 from barnraise.contract.log_entries import Rollback, changes_of, common_fields
-from barnraise.contract.manifest import MANIFEST, Manifest
+from barnraise.contract.manifest import MANIFEST, AveragedState, Manifest
 from barnraise.contract.records import Commit, blob_name
 from barnraise.contract.run_keys import Successors
 from barnraise.contract.standing import NONE, Standings
@@ -26,6 +26,7 @@ from barnraise.contract.tip import Tip, genesis_tip
 from barnraise.contract.verdict import check_verdict
 from barnraise.core.errors import MalformedBlob, NewerVersion, StateError, TrustError
 from barnraise.core.ids import PublicKey, StateHash, blob_hash
+from barnraise.core.units import format_rounds
 from barnraise.fold.codec import Decoder, blob_sizes, format_sizes
 from barnraise.fold.log import (
     Amendment,
@@ -195,9 +196,12 @@ class Replay:
             owners=self.owners | {PublicKey(commit.owner) for commit in link.commits},
         )
 
-    def compare(self, manifest: Manifest) -> Difference | None:
-        """Compare the checkpoint of this round with the replayed state; None where they are equal."""
-        where, tip = f"{folder_of('trained', manifest.round)}/{MANIFEST}", self.tip
+    def compare(self, manifest: Manifest, mean: StateHash | None = None) -> Difference | None:
+        """Compare the checkpoint of this round with the replayed state; None where they are equal.
+
+        mean: of the states that the manifest names, where it is of their mean.
+        """
+        where, tip = f"{place_of(manifest)}/{MANIFEST}", self.tip
         for name, expected, found in (
             ("round", tip.round, manifest.round),
             ("form", "trained", manifest.form),
@@ -215,9 +219,20 @@ class Replay:
                 return Difference(
                     "manifest", where, f"{name} {expected}", f"{name} {found}", Cause.COORDINATOR
                 )
-        if manifest.state != self.tip.state:
+        if mean is not None and manifest.state != mean:
+            what = f"the mean of the states of {format_rounds([each.round for each in manifest.mean_of])}"
+            expected = f"{manifest.state}, as {where} says"
+            return Difference("state", what, expected, f"{mean}, by those states", Cause.COORDINATOR)
+        if mean is None and manifest.state != self.tip.state:
             return self._state(StateHash(manifest.state), where)
         return None
+
+    def check_named(self, named: AveragedState, where: str) -> Difference | None:
+        """Compare the replayed state with the one that a mean names; None where they are equal.
+
+        where: the manifest of the mean.
+        """
+        return None if named.state == self.tip.state else self._state(StateHash(named.state), where)
 
     def _state(self, signed: StateHash, by: str) -> Difference:
         """The replayed state differs from the one that the run's key signed."""

@@ -92,7 +92,7 @@ def _use(catalogue: Catalogue, repo: Repo, url: str) -> str:
             f"python -c \"from datasets import load_dataset; print(load_dataset('{repo.id}'))\""
         )
     lines = [f"hf download {repo.id}"]
-    tag = next((name for name in newest.names if name.startswith("round-")), MAIN)
+    tag = newest.tag if newest.tag in newest.names else MAIN
     if len(repo.revisions) > 1:
         lines.append(f"hf download {repo.id} --revision {tag}")
     if find_file(files, "config.json") or find_file(files, "adapter_config.json"):

@@ -61,7 +61,7 @@ def test_an_old_checkpoint_under_a_new_name_is_refused(store: RunStore, tmp_path
     train_round(store, parts.ADA)
     index = (archive(store) / INDEX).read_text(encoding="utf-8")
     (archive(store) / INDEX).write_text(index.replace("round-000001", "round-000000"), encoding="utf-8")
-    with pytest.raises(MalformedRecord, match="of round 0 as the trained one of round 1"):
+    with pytest.raises(MalformedRecord, match="form of round-0 as the trained form of round-1"):
         in_folder(store, tmp_path / "out", revision="1")
 
 
