@@ -16,12 +16,12 @@ from barnraise.core.signed import Signed
 from barnraise.models.lora_files import ADAPTER_CONFIG
 from barnraise.runtime.blob_store import BlobStore
 from coordinator.run_folder import AUDIT_LEDGER, AUDIT_SECRET, BLOBS, CHAT_TEMPLATE, HELD_OUT
-from coordinator.store.events import CheckpointsDropped, Row
+from coordinator.store.events import Row
 from coordinator.store.journal import Journal
 from coordinator.store.row_reader import RowReader, find_charter, open_snapshot, since_snapshot
 from coordinator.store.run_state import RunState
 from coordinator.store.state_snapshot import state_of
-from coordinator.store.transitions import apply
+from coordinator.store.transitions import apply, lost_checkpoints
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class RunContents:
             reader = RowReader(charter.value, blobs, lambda votes: blobs.get(BlobHash(votes.vote.entry)))
             for event in reader.events(after, state.position):
                 state = apply(state, event)
-        dropped = tuple(at for at, signed in state.checkpoints.items() if blob_hash(signed.wire) not in blobs)
-        return cls(folder, charter, apply(state, CheckpointsDropped(dropped)))
+        dropped = lost_checkpoints(state, lambda signed: blob_hash(signed.wire) not in blobs)
+        return cls(folder, charter, apply(state, dropped))
 
     def files(self) -> Iterator[NamedFile]:
         """Every file but the journal and the key. What is lost is among them."""

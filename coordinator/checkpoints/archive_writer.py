@@ -10,24 +10,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from barnraise.contract.archive import (
-    BEST,
     CHARTER,
     INDEX,
-    LATEST,
-    MAIN,
     MAX_PROOFS,
     PROOFS,
     ArchiveIndex,
     Repo,
     Revision,
     Segment,
+    average_of,
     contribution_path,
     entry_path,
     folder_of,
     parse_index,
+    place_of,
     repo_id,
     round_of,
-    round_tag,
 )
 from barnraise.contract.certificates import Certificate
 from barnraise.contract.charter import Charter
@@ -41,6 +39,7 @@ from barnraise.core.ids import HASH_PATTERN, BlobHash, blob_hash, short
 from barnraise.core.signed import Signed
 from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.files import Batch, disk_errors, make_folder, write_atomic
+from coordinator.checkpoints.revision_names import Place, names_of
 from coordinator.store.checkpoints import lay_out
 from coordinator.store.history import Logged, epoch_starts
 from coordinator.store.promotion import Promotion
@@ -73,10 +72,17 @@ class ArchiveContent:
     """Rounds of all that ever were."""
     promotion: Promotion | None
     """None while none is published."""
+    averages: Mapping[int, Signed[Manifest]] = field(default_factory=dict)
+    """Means of states, by the round of the newest, which is among `checkpoints`."""
     mirrors: Sequence[str] = ()
     """Addresses of other servers with a copy."""
     void: tuple[tuple[int, int], ...] = ()
     """As in `Position`."""
+
+    @property
+    def places(self) -> list[Place]:
+        """Of all checkpoints."""
+        return [*((round, False) for round in self.checkpoints), *((round, True) for round in self.averages)]
 
     @classmethod
     def of(cls, state: RunState, mirrors: Sequence[str]) -> ArchiveContent:
@@ -89,6 +95,7 @@ class ArchiveContent:
             contributions=state.history.blobs,
             replay_from=state.replay_from,
             checkpoints={round: state.checkpoints[round] for round in state.in_force(state.published)},
+            averages={round: state.averages[round] for round in state.in_force(state.averages)},
             shown=state.shown,
             promotion=state.promotion(),
             mirrors=mirrors,
@@ -122,8 +129,8 @@ class ArchiveWriter:
         if not self._has_charter(content.charter):
             write_atomic(self.folder / CHARTER, content.charter)
         self._link_log(content)
-        for round, signed in content.checkpoints.items():
-            self._write_checkpoint(signed, self.folder / folder_of("trained", round))
+        for signed in (*content.checkpoints.values(), *content.averages.values()):
+            self._write_checkpoint(signed, self.folder / place_of(signed.value))
         # The index names only files that exist: it is written after new ones and before old ones are removed.
         index = self._index(content)
         write_atomic(self.folder / INDEX, index.model_dump_json(indent=1).encode())
@@ -209,16 +216,15 @@ class ArchiveWriter:
 
     def _revisions(self, form: Form, content: ArchiveContent) -> tuple[Revision, ...]:
         """Those whose manifest is on disk. Forms other than `trained` exist for some of the rounds."""
-        rounds = (0,) if form in ("base", "data") else tuple(sorted(content.checkpoints))
+        places = [(0, False)] if form in ("base", "data") else content.places
         there = {
-            round: manifest
-            for round in rounds
-            if (manifest := self._manifest(self.folder / folder_of(form, round), form)) is not None
+            place: manifest
+            for place in places
+            if (manifest := self._manifest(self.folder / _folder(form, place), form)) is not None
         }
-        names = _names(tuple(there), content.promotion)
         return tuple(
-            Revision(folder=folder_of(form, round), manifest=manifest, round=round, names=names[round])
-            for round, manifest in there.items()
+            Revision(folder=_folder(form, place), manifest=there[place], round=place[0], names=names)
+            for place, names in names_of(there, content.promotion).items()
         )
 
     def _manifest(self, folder: Path, form: Form) -> BlobHash | None:
@@ -246,12 +252,13 @@ class ArchiveWriter:
 
     def _dropped_checkpoints(self, content: ArchiveContent) -> list[Path]:
         """Folders of the checkpoints that were published once, and are not any more."""
-        kept = content.checkpoints
+        kept, averages = content.checkpoints, content.averages
         return [
             folder
             for form in _OF_ROUNDS
             for folder in (self.folder / folder_of(form, 0)).parent.glob("*")
-            if (round := round_of(folder.name)) in content.shown and round not in kept
+            if (round_of(folder.name) in content.shown and round_of(folder.name) not in kept)
+            or (average_of(folder.name) in content.shown and average_of(folder.name) not in averages)
         ]
 
     def _dropped_contributions(self, content: ArchiveContent) -> set[BlobHash]:
@@ -275,6 +282,10 @@ class ArchiveWriter:
             return 0
 
 
+def _folder(form: Form, place: Place) -> str:
+    return folder_of(form, place[0], averaged=place[1])
+
+
 def _missing_blob(blob: BlobHash, path: str) -> StateError:
     return StateError(
         f"the blob {short(blob)}, which the archive has as {path}, is missing",
@@ -289,14 +300,3 @@ def _segments(log: Sequence[Logged]) -> tuple[Segment, ...]:
     if not starts or starts[0][0] != 0:
         starts.insert(0, (0, 0))
     return tuple(Segment(epoch=epoch, start=start) for epoch, start in starts)
-
-
-def _names(rounds: Sequence[int], promotion: Promotion | None) -> dict[int, tuple[str, ...]]:
-    """The names of each of `rounds`. `main` is the newest where its own round is not among them."""
-    names = {round: [round_tag(round)] for round in rounds}
-    if promotion is not None and rounds:
-        main = promotion.main if promotion.main in rounds else rounds[-1]
-        for name, round in ((MAIN, main), (LATEST, rounds[-1]), (BEST, promotion.best)):
-            if round is not None and round in names:
-                names[round].append(name)
-    return {round: tuple(found) for round, found in names.items()}

@@ -9,9 +9,10 @@ from typing import Any
 
 from barnraise.contract.archive import repo_id, round_tag
 from barnraise.contract.charter import Charter
-from barnraise.contract.manifest import MANIFEST, Form, HeldOut
+from barnraise.contract.manifest import MANIFEST, AveragedState, Form, HeldOut
 from barnraise.contract.spec import DataSpec, Lora, SourceSpec
 from barnraise.core.plain_text import blanked, is_plain, yaml_text
+from barnraise.core.units import format_rounds
 from coordinator.reasons.setup import Redistributable
 from coordinator.setup.licences import card_fields, check_licence
 from coordinator.store.history import Share
@@ -60,6 +61,20 @@ class CardFacts:
     curve: bool
     """Whether a picture of the held-out loss is next to the card."""
     credits: Credits
+    mean_of: tuple[AveragedState, ...] = ()
+    """As in `Manifest`."""
+
+    @property
+    def tag(self) -> str:
+        """Its name among the revisions."""
+        return round_tag(self.round, averaged=bool(self.mean_of))
+
+    @property
+    def weights(self) -> str:
+        """Which state it is."""
+        if not self.mean_of:
+            return f"state of round {self.round}"
+        return f"mean of the states of {format_rounds([each.round for each in self.mean_of])}"
 
 
 def card(facts: CardFacts, form: Form = "trained") -> str:
@@ -88,12 +103,12 @@ def code(text: str) -> str:
 def gguf_name(facts: CardFacts) -> str:
     """The file of a checkpoint's gguf form."""
     kind = str(facts.charter.spec.checkpoint.gguf).upper()
-    return f"{facts.charter.run}-{round_tag(facts.round)}-{kind}.gguf"
+    return f"{facts.charter.run}-{facts.tag}-{kind}.gguf"
 
 
 def lora_name(facts: CardFacts) -> str:
     """The file with the adapter alone. Its name sorts after the model's: some tools take the first file."""
-    return f"{facts.charter.run}-{round_tag(facts.round)}-lora.gguf"
+    return f"{facts.charter.run}-{facts.tag}-lora.gguf"
 
 
 # For the Hub
@@ -130,7 +145,7 @@ def _model_fields(facts: CardFacts, form: Form) -> dict[str, Any]:
             "dataset": {"name": spec.data.title, "type": "held-out"},
             "metrics": [metric],
         }
-        fields["model-index"] = [{"name": f"{spec.name} {round_tag(facts.round)}", "results": [result]}]
+        fields["model-index"] = [{"name": f"{spec.name} {facts.tag}", "results": [result]}]
     return fields
 
 
@@ -193,6 +208,7 @@ def _what(facts: CardFacts, form: Form) -> str:
 - Base model: {_source(spec.model.source, spec.model.revision)} (licence: {plain(spec.model.licence)})
 - Data: {_data_sources(spec.data)} (licence: {plain(spec.data.licence)})
 - Trained: {kind}, by {plain(spec.train.method)}
+- Weights: {facts.weights}
 """
 
 
@@ -221,7 +237,7 @@ def _source(source: str, revision: str | None) -> str:
 
 
 def _use(facts: CardFacts, form: Form) -> str:
-    own, tag = repo_id(facts.charter, form), round_tag(facts.round)
+    own, tag = repo_id(facts.charter, form), facts.tag
     fetch = f"""## How to use it
 
 ```sh
@@ -317,12 +333,13 @@ def _contributors(facts: CardFacts) -> str:
 def _verify(facts: CardFacts, form: Form) -> str:
     how = ""
     if form == "trained":
+        end = f"{facts.weights}," if facts.mean_of else "state"
         how = f"""
 ```sh
 peer verify http://HOST:PORT --key {facts.charter.authority}
 ```
 
-replays the run from its base model and arrives at the state
+replays the run from its base model and arrives at the {end}
 `{facts.state}`, or names what differs.
 """
     return f"""## How to verify it

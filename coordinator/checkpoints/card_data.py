@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from barnraise.contract.charter import Charter
-from barnraise.contract.manifest import HeldOut, position_fields
+from barnraise.contract.manifest import HeldOut, Manifest, position_fields
 from barnraise.contract.records import JoinClaim
 from barnraise.contract.tip import first_position
 from barnraise.core.ids import PublicKey
@@ -15,9 +15,14 @@ from coordinator.store.history import Share
 from coordinator.store.run_state import RunState
 
 
-def card_facts(run: RunState, round: int, held_out: HeldOut | None) -> CardFacts:
-    """What a card says about the checkpoint of `round`, which has that held-out loss."""
-    manifest = run.checkpoints[round].value
+def card_facts(
+    run: RunState, round: int, held_out: HeldOut | None, mean: Manifest | None = None
+) -> CardFacts:
+    """What a card says about the checkpoint of `round`, which has that held-out loss.
+
+    mean: the manifest of the mean of states up to there, where the card is about that.
+    """
+    manifest = mean or run.checkpoints[round].value
     return CardFacts(
         charter=run.charter,
         round=round,
@@ -26,8 +31,9 @@ def card_facts(run: RunState, round: int, held_out: HeldOut | None) -> CardFacts
         place=manifest.place_fields,
         held_out=held_out,
         first=run.scores[0].held_out if 0 in run.scores else None,
-        curve=bool(_points(run, round, held_out)),
+        curve=bool(_points(run, manifest, held_out)),
         credits=credits(_earned(run, run.history.shares(before=round)), run.claims),
+        mean_of=manifest.mean_of,
     )
 
 
@@ -46,11 +52,14 @@ def base_facts(charter: Charter) -> CardFacts:
     )
 
 
-def card_files(run: RunState, round: int, held_out: HeldOut | None) -> dict[str, bytes]:
-    """The files by name, for the checkpoint of `round` with that held-out loss."""
-    files = {CARD: card(card_facts(run, round, held_out)).encode()}
-    if points := _points(run, round, held_out):
-        files[CURVE] = held_out_svg(run.spec.name, points).encode()
+def card_files(
+    run: RunState, round: int, held_out: HeldOut | None, mean: Manifest | None = None
+) -> dict[str, bytes]:
+    """The files by name. The arguments are those of `card_facts`."""
+    manifest = mean or run.checkpoints[round].value
+    files = {CARD: card(card_facts(run, round, held_out, mean)).encode()}
+    if points := _points(run, manifest, held_out):
+        files[CURVE] = held_out_svg(run.spec.name, points, _means(run, manifest, held_out)).encode()
     return files
 
 
@@ -73,7 +82,16 @@ def _earned(run: RunState, shares: Mapping[PublicKey, Share]) -> dict[PublicKey,
     return {key: share for key, share in shares.items() if key in counted - harmful}
 
 
-def _points(run: RunState, round: int, held_out: HeldOut | None) -> list[Point]:
-    """The held-out curve up to `round`."""
-    points = [(was.tokens, was.held_out.loss) for at, was in sorted(run.scores.items()) if at < round]
-    return points if held_out is None else [*points, (run.checkpoints[round].value.tokens, held_out.loss)]
+def _points(run: RunState, manifest: Manifest, held_out: HeldOut | None) -> list[Point]:
+    """The held-out curve of the states up to the checkpoint's round."""
+    end = manifest.round + manifest.averaged  # the state of a mean's round has its score already
+    points = [(was.tokens, was.held_out.loss) for at, was in sorted(run.scores.items()) if at < end]
+    return points if held_out is None or manifest.averaged else [*points, (manifest.tokens, held_out.loss)]
+
+
+def _means(run: RunState, manifest: Manifest, held_out: HeldOut | None) -> list[Point]:
+    """Those of earlier rounds that are kept, and the checkpoint where it is one."""
+    kept = [(signed.value, signed.value.held_out) for at, signed in sorted(run.averages.items())]
+    kept = [(each, loss) for each, loss in kept if each.round < manifest.round]
+    own = [(manifest, held_out)] if manifest.averaged else []
+    return [(each.tokens, loss.loss) for each, loss in (*kept, *own) if loss is not None]

@@ -19,10 +19,11 @@ Point = tuple[int, float]
 """Tokens trained on, and the held-out loss in nats a token."""
 
 
-def held_out_svg(run: str, points: Sequence[Point]) -> str:
-    """The loss over the tokens trained on. points: at least one, by tokens."""
+def held_out_svg(run: str, points: Sequence[Point], means: Sequence[Point] = ()) -> str:
+    """The loss over the tokens trained on. points: of states, at least one, by tokens. means: of states."""
     xs, ys = [x for x, _ in points], [y for _, y in points]
-    x_axis, y_axis = _Axis(0, max(xs) or TICKS), _Axis.around(min(ys), max(ys))
+    low, high = min(y for _, y in (*points, *means)), max(y for _, y in (*points, *means))
+    x_axis, y_axis = _Axis(0, max(x for x, _ in (*points, *means)) or TICKS), _Axis.around(low, high)
     run = one_line(run)
     title = f"{run}: held-out loss from {ys[0]:.3f} to {ys[-1]:.3f} over {max(xs):,} tokens"
     parts = [
@@ -49,6 +50,16 @@ def held_out_svg(run: str, points: Sequence[Point]) -> str:
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in spots)
     parts.append(f'<polyline points="{path}" fill="none" stroke="{_LINE}" stroke-width="2"/>')
     parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{_LINE}"/>' for x, y in spots]
+    rings = [(_x(x_axis.place(x)), _y(y_axis.place(y))) for x, y in means]
+    parts += [
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="none" stroke="{_LINE}" stroke-width="2">'
+        "<title>mean of states</title></circle>"
+        for x, y in rings
+    ]
+    if means:
+        parts.append(
+            f'<text x="{WIDTH - RIGHT}" y="20" text-anchor="end">○ mean of states: {means[-1][1]:.3f}</text>'
+        )
     return "\n".join([*parts, "</svg>", ""])
 
 

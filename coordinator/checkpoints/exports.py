@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from barnraise.contract.archive import folder_of, forms, round_tag
+from barnraise.contract.archive import folder_of, forms
 from barnraise.contract.base_files import DEFINING, GGUF, ORIGINAL, WEIGHTS, ArchivedBase, find_archived_base
 from barnraise.contract.charter import Charter
 from barnraise.contract.manifest import (
@@ -81,7 +81,7 @@ class Exporter:
         licence = check_licence(self.spec.data.licence, "data.licence")
         if isinstance(licence, NotRedistributable):
             log.info("the data is not served: %s", not_redistributable(licence))
-        elif not self._exists("data", 0):
+        elif not self._exists("data", base_facts(self.charter)):
             with scratch_folder(self.folder) as work:
                 if await self._run_program("data", self.base, self.blobs, self.charter.data_index, work):
                     await asyncio.to_thread(self._place, "data", work, base_facts(self.charter))
@@ -93,7 +93,7 @@ class Exporter:
         held-out loss has become known since. Raises DiskFull.
         """
         asked = set(forms(self.charter)) - {"trained"}
-        existing = {form for form in asked if self._exists(form, facts.round)}
+        existing = {form for form in asked if self._exists(form, facts)}
         stale = {form for form in existing if self._is_stale(form, facts)}
         for form in sorted(stale):
             await asyncio.to_thread(self._replace_card, form, facts, checkpoint / CURVE)
@@ -102,9 +102,10 @@ class Exporter:
 
     def _archived_base(self) -> ArchivedBase | None:
         """The exact base model in the archive; None where volunteers cannot get it from there."""
-        if not self._exists("base", 0):
+        if not self._exists("base", base_facts(self.charter)):
             return None
-        return find_archived_base(self._manifest("base", 0).files, self.charter.model_files)
+        files = self._manifest("base", base_facts(self.charter)).files
+        return find_archived_base(files, self.charter.model_files)
 
     async def _write(self, missing: Collection[Form], checkpoint: Path, facts: CardFacts) -> bool:
         """Returns whether one of the forms could be written."""
@@ -126,7 +127,7 @@ class Exporter:
     async def _write_gguf(self, folder: Path, checkpoint: Path, facts: CardFacts) -> bool:
         spec = self.spec
         output, precision = folder / gguf_name(facts), str(spec.checkpoint.gguf)
-        name = f"{self.charter.run} {round_tag(facts.round)}"
+        name = f"{self.charter.run} {facts.tag}"
         adapter = isinstance(spec.train.target, Lora)
         model = [self.base, checkpoint, folder / lora_name(facts)] if adapter else [checkpoint]
         if not await self._run_program("gguf", output, precision, name, *model):
@@ -134,20 +135,23 @@ class Exporter:
         await asyncio.to_thread(self._place, "gguf", folder, facts, checkpoint / CURVE)
         return True
 
-    def _exists(self, form: Form, round: int) -> bool:
-        return (self.archive / folder_of(form, round) / MANIFEST).is_file()
+    def _folder(self, form: Form, facts: CardFacts) -> Path:
+        return self.archive / folder_of(form, facts.round, averaged=bool(facts.mean_of))
+
+    def _exists(self, form: Form, facts: CardFacts) -> bool:
+        return (self._folder(form, facts) / MANIFEST).is_file()
 
     def _is_stale(self, form: Form, facts: CardFacts) -> bool:
-        return self._manifest(form, facts.round).held_out != facts.held_out
+        return self._manifest(form, facts).held_out != facts.held_out
 
-    def _manifest(self, form: Form, round: int) -> Manifest:
-        wire = (self.archive / folder_of(form, round) / MANIFEST).read_bytes()
+    def _manifest(self, form: Form, facts: CardFacts) -> Manifest:
+        wire = (self._folder(form, facts) / MANIFEST).read_bytes()
         return open_manifest(wire, run=self.charter.run, signers=Signers(self.charter.authority_key)).value
 
     def _replace_card(self, form: Form, facts: CardFacts, curve: Path) -> None:
-        there = self.archive / folder_of(form, facts.round)
+        there = self._folder(form, facts)
         with scratch_folder(self.folder) as work:
-            for entry in self._manifest(form, facts.round).files:
+            for entry in self._manifest(form, facts).files:
                 if entry.name not in (CARD, CURVE):
                     link_or_copy(there / entry.name, work / entry.name)
             self._place(form, work, facts, curve)
@@ -178,7 +182,7 @@ class Exporter:
                 link_or_copy(curve, folder / CURVE)
             write_manifest(sign(self.authority, self._describe(form, folder, facts)), folder)
             folder.chmod(0o755)
-            put_in_place(folder, self.archive / folder_of(form, facts.round))
+            put_in_place(folder, self._folder(form, facts))
 
     def _describe(self, form: Form, folder: Path, facts: CardFacts) -> Manifest:
         files = tuple(
@@ -189,6 +193,7 @@ class Exporter:
             form=form,
             run=self.charter.run,
             state=facts.state,
+            mean_of=facts.mean_of,
             charter=self.charter.digest,
             tokens=facts.tokens,
             held_out=facts.held_out,

@@ -6,18 +6,14 @@ it folds to. Nobody evaluates such a checkpoint, and no archive shows it: the co
 
 from __future__ import annotations
 
-from barnraise.contract.evaluations import EVALUATIONS
 from barnraise.contract.manifest import FileEntry, Manifest
 from barnraise.contract.spec import Lora
 from barnraise.core.signed import Signed
 from barnraise.runtime.files import disk_errors, scratch_folder
-from coordinator.checkpoints.card import CARD, CURVE
+from coordinator.checkpoints.mean_files import SHOWN, WEIGHTS
 from coordinator.store.checkpoints import entries, first_manifest, write_tensors
 from coordinator.store.run_state import RunState
 from coordinator.store.run_store import RunStore
-
-SHOWN = (CARD, CURVE, EVALUATIONS)
-"""Files about one checkpoint alone."""
 
 
 def write_interim(store: RunStore) -> Signed[Manifest]:
@@ -39,6 +35,6 @@ def _with_descriptions(written: tuple[FileEntry, ...], run: RunState) -> tuple[F
     others = [
         entry
         for entry in run.newest_checkpoint.value.files
-        if entry.name not in (*names, *SHOWN) and not entry.name.endswith(".safetensors")
+        if entry.name not in (*names, *SHOWN) and not entry.name.endswith(WEIGHTS)
     ]
     return tuple(sorted([*written, *others], key=lambda entry: entry.name))

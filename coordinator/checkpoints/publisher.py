@@ -8,6 +8,8 @@ The states of a checkpoint, and what moves it on:
 | written | published without a loss | a newer one superseded it, or its evaluation failed |
 | written, the base model | the run ends | its evaluation failed, and not for lack of memory |
 | published without a loss | published with a loss | vouched volunteers agree on its held-out loss |
+| the mean of it and those before | published with a loss | it becomes `main` or `best` |
+| a mean | dropped | it is neither any more |
 | any but the one that is evaluated | dropped | retention (`coordinator.store.retention`) |
 """
 
@@ -16,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -42,6 +44,8 @@ from coordinator.checkpoints.evaluations import (
 )
 from coordinator.checkpoints.exports import Exporter
 from coordinator.checkpoints.held_out_set import HeldOutSet, publish_held_out_set, read_held_out_set
+from coordinator.checkpoints.mean_files import averaged_rounds, link_states
+from coordinator.checkpoints.mean_trial import Evaluate, publish_mean, try_mean
 from coordinator.messages.checkpoints import (
     evaluation_message,
     evaluation_refusal,
@@ -67,9 +71,6 @@ log = logging.getLogger("coordinator.checkpoints.publisher")
 
 BASE_ROUND = 0
 """The round of the checkpoint that is the base model."""
-
-Evaluate = Callable[[Path], Awaitable["Evaluated | EvaluationFailure"]]
-"""Evaluates the checkpoint whose files are in a folder."""
 
 
 @dataclass
@@ -182,22 +183,29 @@ class Publisher:
         """Evaluate the newest unpublished checkpoint, and publish all. Returns whether there was one."""
         if not (run := self.store.snapshot).unpublished:
             return False
+        blobs = self.store.blobs
         with scratch_folder(self.store.folder) as work:
             folder = work / "checkpoint"
             async with self._writing:
                 run = self.store.snapshot
                 round = run.unpublished[-1]
                 self.store.start_evaluation(round)
-                await asyncio.to_thread(lay_out, run.checkpoints[round], self.store.blobs, folder)
+                await asyncio.to_thread(lay_out, run.checkpoints[round], blobs, folder)
+                rounds = averaged_rounds(run, round)
+                states = await asyncio.to_thread(link_states, run, rounds, blobs, work)
             outcome = await self.evaluate(folder)
-        if round == BASE_ROUND:
-            _check_base(outcome)
-        async with self._writing:
-            run = self.store.snapshot
-            for older in [before for before in run.unpublished if before < round]:
-                self._publish(older, Superseded(round))
-            self._publish(round, outcome)
-            self.store.end_evaluation()
+            if round == BASE_ROUND:
+                _check_base(outcome)
+            tried = await try_mean(states, outcome, blobs, work / "mean", self.evaluate)
+            async with self._writing:
+                run = self.store.snapshot
+                for older in [before for before in run.unpublished if before < round]:
+                    self._publish(older, Superseded(round))
+                self._publish(round, outcome)
+                if tried is not None:
+                    await asyncio.to_thread(publish_mean, self.store, tried, self.clock())
+                self.store.end_evaluation()
+        self._log_promotion(self.store.snapshot)
         await self.update_archive()
         await self._export_main()
         return True
@@ -213,6 +221,7 @@ class Publisher:
                 return True
             signed = evaluations_json(run.evaluations[round].values())
             self._publish(round, Evaluated(quorum.held_out), {EVALUATIONS: signed})
+        self._log_promotion(self.store.snapshot)
         await self.update_archive()
         await self._export_main()
         return True
@@ -228,7 +237,6 @@ class Publisher:
         log.info("checkpoint of round %d%s", round, _described(outcome))
         shown = {**card_files(self.store.snapshot, round, held_out), **more}
         self.store.publish(round, held_out, shown, self.clock())
-        self._log_promotion(self.store.snapshot)
 
     def _log_promotion(self, run: RunState) -> None:
         promotion = run.promotion()
@@ -242,8 +250,10 @@ class Publisher:
         if (promotion := run.promotion()) is None:
             return
         round = promotion.main
-        facts = card_facts(run, round, run.held_out(round))
-        if await self.exporter.export(self._archive / folder_of("trained", round), facts):
+        mean = run.averages[round].value if promotion.main_averaged else None
+        held_out = run.held_out(round) if mean is None else mean.held_out
+        folder = self._archive / folder_of("trained", round, averaged=mean is not None)
+        if await self.exporter.export(folder, card_facts(run, round, held_out, mean)):
             await self.update_archive()
 
 

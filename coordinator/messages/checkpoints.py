@@ -7,6 +7,7 @@ from typing_extensions import assert_never
 from barnraise.contract import evaluation_quorum as quorum
 from barnraise.core.errors import RefusedError
 from barnraise.core.ids import short
+from barnraise.core.units import format_rounds
 from barnraise.evaluation.failures import failure_message
 from coordinator.reasons import checkpoints as reasons
 
@@ -82,11 +83,33 @@ def promotion_message(reason: reasons.NoneEvaluated | reasons.LossNearBest) -> s
             return f"round {main} is the newest from before training diverged; none could be evaluated"
         case reasons.NoneEvaluated(main):
             return f"round {main} is the newest; none could be evaluated"
-        case reasons.LossNearBest(main, loss, best, best_loss, within, skipped):
+        case reasons.LossNearBest(main, loss, best, best_loss, within, skipped, state_loss):
             text = f"round {main} predicts held-out text with a loss of {loss:.4f}"
+            if state_loss is not None:
+                text = f"the mean of states up to {text} ({state_loss:.4f} by its state alone)"
             if main != best:
                 text += f", within {within:.1%} of the best, {best_loss:.4f} of round {best}"
             return text if skipped is None else f"{text}; {_skipped(skipped)}"
+        case _:
+            assert_never(reason)
+
+
+def mean_message(reason: reasons.MeanOutcome) -> str:
+    """What came of the mean of the newest states."""
+    match reason:
+        case reasons.MeanTried(rounds, loss, state_loss, kept):
+            text = f"the mean of the states of {format_rounds(rounds)}: held-out loss {loss:.4f}"
+            if loss >= state_loss:
+                return f"{text}, not lower than that of round {rounds[-1]}: it is not kept"
+            return text if kept else f"{text}, too far above the best one: it is not kept"
+        case reasons.MeanFailed(rounds, failure):
+            why = failure_message(failure)
+            return f"the mean of the states of {format_rounds(rounds)} is not evaluated: {why}"
+        case reasons.StateUnreadable(round, file):
+            return (
+                f"no mean of states is made: {file} of the checkpoint of round {round} is damaged or missing."
+                " A restart looks for a copy"
+            )
         case _:
             assert_never(reason)
 

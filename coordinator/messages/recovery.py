@@ -19,6 +19,8 @@ def recovery_message(reason: reasons.RecoveryReason) -> str:
     match reason:
         case reasons.FileLost(file, aside, outcome):
             return f"{file_message(file)} {_was(aside)}: {_outcome(outcome)}"
+        case reasons.CheckpointGivenUp(round, averaged=True):
+            return f"the mean of states up to round {round} is dropped: the run does not need it"
         case reasons.CheckpointGivenUp(round):
             return f"the checkpoint of round {round} is dropped: its state follows from the log"
         case reasons.OlderContributionsGivenUp(round):
@@ -105,8 +107,9 @@ def file_message(file: reasons.RunFile) -> str:
             return f"the contribution of {short(PublicKey(commit.owner))} to round {commit.round}"
         case reasons.OlderContribution(name, round):
             return f"the contribution {short(name)} to round {round}"
-        case reasons.CheckpointFile(_, round, name):
-            return f"{name} of the checkpoint of round {round}"
+        case reasons.CheckpointFile(_, round, name, averaged=averaged):
+            of = "the mean of states up to" if averaged else "the checkpoint of"
+            return f"{name} of {of} round {round}"
         case _:
             assert_never(file)
 

@@ -17,7 +17,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.hf_api import RepoFile
 
-from barnraise.contract.archive import BEST, LATEST, MAIN, Repo, Revision, round_tag
+from barnraise.contract.archive import BEST, LATEST, MAIN, Repo, Revision
 from barnraise.contract.manifest import MANIFEST, Form
 from barnraise.core.errors import RefusedError, Unreachable
 from barnraise.core.units import format_bytes
@@ -91,7 +91,7 @@ class _HubRepo:
         commits = self._publish_rounds()
         for revision in self.repo.revisions:
             for tag in {LATEST, BEST} & set(revision.names):
-                self._move_tag(tag, commits.get(tag), commits[round_tag(revision.round)])
+                self._move_tag(tag, commits.get(tag), commits[revision.tag])
             if MAIN in revision.names:
                 self._update_main(revision)
 
@@ -99,14 +99,14 @@ class _HubRepo:
         """Commit and tag each round that has no tag yet. Returns the commit of every tag."""
         refs = self.api.list_repo_refs(**self._id)
         commits = {ref.name: ref.target_commit for ref in refs.tags}
-        missing = [each for each in self.repo.revisions if round_tag(each.round) not in commits]
+        missing = [each for each in self.repo.revisions if each.tag not in commits]
         if not missing:
             self.say(f"{self.name}: every round is published already")
             return commits
         if ROUNDS not in {ref.name for ref in refs.branches}:
             self.api.create_branch(**self._id, branch=ROUNDS, exist_ok=True)
         for revision in missing:
-            tag = round_tag(revision.round)
+            tag = revision.tag
             commits[tag] = self._commit(revision, ROUNDS)
             self.api.create_tag(**self._id, tag=tag, revision=commits[tag])
         return commits
@@ -119,7 +119,7 @@ class _HubRepo:
         """Make `branch` hold exactly this revision's files, each checked. Returns the commit's id."""
         archive = self.archive
         checkpoint = archive.checkpoint(self.repo.form, revision)
-        what = f"round {revision.round}: {len(checkpoint.hashes)} files, {format_bytes(checkpoint.size)}"
+        what = f"{revision.tag}: {len(checkpoint.hashes)} files, {format_bytes(checkpoint.size)}"
         self.say(f"{self.name}, {branch}, {what}")
         files = {name: archive.checked_file(checkpoint, name) for name in checkpoint.hashes}
         obsolete = self._files(branch).keys() - files.keys() - set(_HUB_FILES)
@@ -154,7 +154,8 @@ class _HubRepo:
 def _commit_message(checkpoint: Checkpoint) -> str:
     manifest = checkpoint.manifest
     loss = f", held-out loss {manifest.held_out.loss:.4f}" if manifest.held_out is not None else ""
-    return f"Round {manifest.round} of {manifest.run}: {manifest.tokens:,} tokens{loss}"
+    what = "Mean of states up to round" if manifest.averaged else "Round"
+    return f"{what} {manifest.round} of {manifest.run}: {manifest.tokens:,} tokens{loss}"
 
 
 def _same_file(there: RepoFile, sha256: str, data: bytes) -> bool:

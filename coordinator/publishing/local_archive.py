@@ -16,6 +16,7 @@ from barnraise.contract.archive import (
     Revision,
     contribution_path,
     parse_index,
+    tag_of,
 )
 from barnraise.contract.certificates import Authorities, Certificate, check_certificate
 from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
@@ -122,10 +123,11 @@ class LocalArchive:
         if blob_hash(wire) != revision.manifest:
             raise _archive_changed(f"{revision.folder}/{MANIFEST}")
         signed = open_manifest(wire, run=self.charter.run, signers=Signers(self.charter.authority_key))
-        if (signed.value.form, signed.value.round) != (form, revision.round):
+        of = signed.value
+        if (of.form, of.round, of.averaged) != (form, revision.round, revision.averaged):
             raise MalformedRecord(
-                f"{self.folder / revision.folder} holds the {signed.value.form} checkpoint of round"
-                f" {signed.value.round}, not the {form} one of round {revision.round}",
+                f"{self.folder / revision.folder} holds the {of.form} form of {tag_of(of)}, not"
+                f" the {form} form of {revision.tag}",
                 fix="Start the run's coordinator once: it writes its archive again.",
             )
         view = manifest_json(signed)

@@ -58,6 +58,38 @@ class LossNearBest(Reason):
     skipped: HigherLoss | Unevaluated | None
     """Why the newest checkpoint after `main` is not promoted; None where there is none. A checkpoint with too
     high a loss counts before one without a loss."""
+    state_loss: float | None = None
+    """Of the state of round `main`, where `main` is the mean of states up to there; None where it is not."""
+
+
+@dataclass(frozen=True)
+class MeanTried(Reason):
+    """The mean of these states was evaluated next to the newest of them."""
+
+    rounds: tuple[int, ...]
+    loss: float
+    state_loss: float
+    kept: bool
+    """It becomes `main` or `best`."""
+
+
+@dataclass(frozen=True)
+class MeanFailed(Reason):
+    """The mean of these states could not be evaluated."""
+
+    rounds: tuple[int, ...]
+    failure: EvaluationFailure
+
+
+@dataclass(frozen=True)
+class StateUnreadable(Reason):
+    """No mean was made: a file of the checkpoint of this round is damaged or missing."""
+
+    round: int
+    file: str
+
+
+MeanOutcome = MeanTried | MeanFailed | StateUnreadable
 
 
 @dataclass(frozen=True)

@@ -82,11 +82,13 @@ class CheckpointFile:
     round: int
     file: str
     size: int
+    averaged: bool = False
+    """The checkpoint is the mean of states up to that round."""
 
     @property
     def archive_path(self) -> str:
         """Where archives have a copy."""
-        return f"{folder_of('trained', self.round)}/{self.file}"
+        return f"{folder_of('trained', self.round, averaged=self.averaged)}/{self.file}"
 
     @property
     def limit(self) -> int:
@@ -141,6 +143,8 @@ class CheckpointGivenUp(Reason):
     """A checkpoint whose files are lost is dropped: the state follows from an older one and the log."""
 
     round: int
+    averaged: bool = False
+    """It is the mean of states up to that round: nothing but downloads needs it."""
 
 
 @dataclass(frozen=True)

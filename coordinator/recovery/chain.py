@@ -77,12 +77,16 @@ def shared_height(own: Sequence[BlobHash], chain: Chain) -> int:
 
 
 def checkpoint_rows(manifests: Iterable[Signed[Manifest]], chain: Chain, known: Collection[int]) -> list[Row]:
-    """The rows of published checkpoints of the log. known: rounds of those that the journal has."""
+    """The rows of published checkpoints of the log. known: rounds of those that the journal has.
+
+    A mean of states is recorded where its round is: the journal decided about the others itself.
+    """
     rows = []
-    for signed in sorted(manifests, key=lambda signed: signed.value.round):
+    for signed in sorted(manifests, key=lambda signed: (signed.value.round, signed.value.averaged)):
         if chain.has(signed.value) and signed.value.round not in known:
             at = _time_of(chain, signed.value.height)
-            rows += [CheckpointWritten(at, signed).row(), CheckpointPublished(at, signed).row()]
+            written = [] if signed.value.averaged else [CheckpointWritten(at, signed).row()]
+            rows += [*written, CheckpointPublished(at, signed).row()]
     return rows
 
 

@@ -162,11 +162,11 @@ def _write_files(folder: Path, own: Path, charter: Charter, base: Path, state: T
 def write_tensors(folder: Path, state: TrainState, *, adapter: bool) -> None:
     """Write the files that hold `state`. Raises OSError."""
     if adapter:
-        _save(state.params, folder / ADAPTER)
+        save_tensors(state.params, folder / ADAPTER)
     else:
         _write_model(folder, state.params)
     if state.buffers:
-        _save(join_groups(state.buffers), folder / OUTER_STATE)
+        save_tensors(join_groups(state.buffers), folder / OUTER_STATE)
 
 
 def _adapter_config(own: Path, charter: Charter, target: Lora, base: Path) -> Path:
@@ -180,9 +180,10 @@ def _adapter_config(own: Path, charter: Charter, target: Lora, base: Path) -> Pa
 
 def _write_model(folder: Path, params: dict[str, Array]) -> None:
     sizes = {name: array.nbytes for name, array in params.items()}
-    write_model(folder, sizes, lambda names, path: _save({name: params[name] for name in names}, path))
+    write_model(folder, sizes, lambda names, path: save_tensors({name: params[name] for name in names}, path))
 
 
-def _save(tensors: dict[str, Array], path: Path) -> None:
+def save_tensors(tensors: dict[str, Array], path: Path) -> None:
+    """Write a file of weights as transformers and peft read it. Raises OSError."""
     save_file(tensors, path, metadata={"format": "pt"})
     path.chmod(0o644)

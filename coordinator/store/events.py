@@ -156,7 +156,10 @@ class CheckpointWritten:
 
 @dataclass(frozen=True)
 class CheckpointPublished:
-    """A checkpoint got its final manifest: after its evaluation, or when it could not be evaluated."""
+    """A checkpoint got its final manifest: after its evaluation, or when it could not be evaluated.
+
+    Or a mean of states, which is evaluated before it is stored.
+    """
 
     at: Millis
     manifest: Signed[Manifest]
@@ -215,6 +218,8 @@ class CheckpointsDropped:
     """The store no longer keeps these checkpoints. After a restart their manifests are missing."""
 
     rounds: tuple[int, ...]
+    averages: tuple[int, ...] = ()
+    """Rounds of the means of states that it no longer keeps."""
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ from coordinator.reasons.recovery import (
 )
 from coordinator.run_folder import CHAT_TEMPLATE
 from coordinator.store.copies import Copies
-from coordinator.store.events import ENTRIES, CheckpointsDropped, ContributionsLost, Row
+from coordinator.store.events import ENTRIES, ContributionsLost, Row
 from coordinator.store.later_states import LaterStates, Start, usable_states
 from coordinator.store.retention import NamedBlobs
 from coordinator.store.row_reader import (
@@ -68,7 +68,7 @@ from coordinator.store.row_reader import (
 )
 from coordinator.store.run_state import RunState
 from coordinator.store.state_snapshot import state_of
-from coordinator.store.transitions import apply
+from coordinator.store.transitions import apply, lost_checkpoints
 
 log = logging.getLogger("coordinator.store.restoring")
 
@@ -156,7 +156,7 @@ class Restoring:
         snapshot = open_own_snapshot(saved, self.own, self._charter).value
         state = state_of(snapshot, self.charter, self._signers)
         contributions = (blob for blobs in state.history.kept for blob in blobs)
-        self.named.add_kept(state.checkpoints.values(), contributions)
+        self.named.add_kept(state.manifests, contributions)
         return state
 
     def begin(self, state: RunState) -> Begin:
@@ -276,15 +276,14 @@ class Restoring:
 
     def _without_incomplete(self, state: RunState) -> RunState:
         """Without the checkpoints that retention dropped, and those that are damaged beyond repair."""
-        gone = tuple(round for round, signed in state.checkpoints.items() if not self._has_manifest(signed))
-        state = apply(state, CheckpointsDropped(gone))
+        state = apply(state, lost_checkpoints(state, lambda signed: not self._has_manifest(signed)))
         checked: dict[BlobHash, bool] = {}
-        broken = tuple(
-            round for round, signed in state.checkpoints.items() if not self._has_files(signed.value, checked)
-        )
-        for round in broken:
+        broken = lost_checkpoints(state, lambda signed: not self._has_files(signed.value, checked))
+        for round in broken.rounds:
             _report(CheckpointGivenUp(round))
-        return apply(state, CheckpointsDropped(broken))
+        for round in broken.averages:
+            _report(CheckpointGivenUp(round, averaged=True))
+        return apply(state, broken)
 
     def _has_manifest(self, signed: Signed[Manifest]) -> bool:
         """The manifest of a dropped checkpoint is missing; a damaged one is written again."""
@@ -298,7 +297,7 @@ class Restoring:
         for entry in manifest.files:
             name = BlobHash(entry.hash)
             if name not in checked:
-                file = CheckpointFile(name, manifest.round, entry.name, entry.size)
+                file = CheckpointFile(name, manifest.round, entry.name, entry.size, manifest.averaged)
                 checked[name] = self.copies.ensure(file)
         return all(checked[BlobHash(entry.hash)] for entry in manifest.files)
 

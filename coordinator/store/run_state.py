@@ -6,6 +6,7 @@ What holds in every state:
 2. Accepted contributions are contributions to the open round, one for each owner.
 3. A checkpoint has the round of its manifest, which is at most the open round.
 4. Published checkpoints are stored checkpoints. The score of each that has a held-out loss is in `scores`.
+   Means of states are published when they are stored, and have a held-out loss.
 5. Evaluations are those of published checkpoints without a held-out loss.
 6. Contributions are kept of the rounds from `replay_from` up to the open one, and of no other.
 7. The round of `tip` is at most the open round.
@@ -100,6 +101,8 @@ class RunState:
     """Contributions to the open round, by owner."""
     checkpoints: Mapping[int, Signed[Manifest]] = field(default_factory=empty)
     """Those whose files are in the store, by round."""
+    averages: Mapping[int, Signed[Manifest]] = field(default_factory=empty)
+    """The means of states whose files are in the store, by the round of the newest."""
     published: frozenset[int] = frozenset()
     """Rounds of the checkpoints that the archive shows: they were evaluated, or could not be."""
     shown: frozenset[int] = frozenset()
@@ -204,12 +207,17 @@ class RunState:
         """The held-out loss of a checkpoint that is kept; None where it has none."""
         return self.checkpoints[round].value.held_out
 
-    def promotion(self) -> Promotion | None:
-        """Which checkpoints are `main`, `best` and `latest`; None before the first is published."""
+    def promotion(self, with_average: Mapping[int, HeldOut] = MappingProxyType({})) -> Promotion | None:
+        """Which checkpoints are `main`, `best` and `latest`; None before the first is published.
+
+        with_average: as if the mean of states up to a round were kept, too.
+        """
         found = ((round, self.held_out(round)) for round in self.in_force(self.published))
         losses = {round: held_out.loss if held_out else None for round, held_out in found}
+        kept = {round: self.averages[round].value.held_out for round in self.in_force(self.averages)}
+        averages = {round: each.loss for round, each in {**kept, **with_average}.items() if each is not None}
         within = self.spec.checkpoint.promote_within
-        return promote(losses, within, self.trend.good_until) if losses else None
+        return promote(losses, within, self.trend.good_until, averages) if losses else None
 
     def has_news(self, claim: Signed[JoinClaim]) -> bool:
         """Whether a claim has another name, consent to be named or instance than the peer's last one, or is
@@ -265,17 +273,36 @@ class RunState:
         shown, latest = self.in_force(self.published), self.round - self.spec.checkpoint.rollback_rounds
         return replay_start(self.replay_from, sizes, shown, limit=limit, latest=latest)
 
+    def outdated_averages(self) -> tuple[int, ...]:
+        """Rounds of the means to drop: those that are neither `main` nor `best`."""
+        promotion = self.promotion()
+        return tuple(
+            round for round in self.averages if promotion is None or not promotion.names_average(round)
+        )
+
     def outdated_checkpoints(self) -> tuple[int, ...]:
-        """Rounds of the checkpoints to drop: those that the spec does not keep and nothing needs."""
+        """Rounds of the checkpoints to drop: those that the spec does not keep and nothing needs.
+
+        A proof of a mean may need the states that it is of.
+        """
         named = (promotion.main, promotion.best) if (promotion := self.promotion()) else ()
-        needed = {round for round in (*named, self.replay_from, self.evaluating) if round is not None}
+        averages = self.averages.keys() - self.outdated_averages()
+        averaged = (each.round for round in averages for each in self.averages[round].value.mean_of)
+        needed = {
+            round for round in (*named, *averaged, self.replay_from, self.evaluating) if round is not None
+        }
         kept = self.in_force(self.checkpoints)
         void = self.checkpoints.keys() - {*kept, self.evaluating}
         return (*sorted(void), *outdated(kept, self.spec.checkpoint.keep, needed))
 
+    @property
+    def manifests(self) -> tuple[Signed[Manifest], ...]:
+        """Of the checkpoints and means that are kept."""
+        return (*self.checkpoints.values(), *self.averages.values())
+
     def names(self) -> set[BlobHash]:
-        """Blobs of the checkpoints and contributions that are kept."""
-        manifests = self.checkpoints.values()
+        """Blobs of the checkpoints, means and contributions that are kept."""
+        manifests = self.manifests
         files = (BlobHash(entry.hash) for signed in manifests for entry in signed.value.files)
         folded = (blob for blobs in self.history.kept for blob in blobs)
         accepted = (blob_name(commit.value) for commit in self.accepted.values())

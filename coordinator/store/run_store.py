@@ -270,7 +270,7 @@ class RunStore:
         return signed
 
     def adopt_checkpoint(self, signed: Signed[Manifest], now: Millis, *, shown: bool = False) -> None:
-        """Keep a checkpoint whose files are in the store. shown: the archive has it, too."""
+        """Keep a checkpoint whose files are in the store. shown: it is published, as every mean is."""
         self._record(CheckpointPublished(now, signed) if shown else CheckpointWritten(now, signed))
         self._forget(now)
 
@@ -290,7 +290,7 @@ class RunStore:
         signed = published_manifest(before.value, held_out, card_files, named, self.authority, self.blobs)
         self._record(CheckpointPublished(now, signed))
         self.remove(self._replaced)
-        self._replaced = blobs_of_replaced(before, self.snapshot.checkpoints.values())
+        self._replaced = blobs_of_replaced(before, self.snapshot.manifests)
         self._forget(now)
 
     def evaluate(self, evaluation: Signed[Evaluation], now: Millis) -> None:
@@ -307,14 +307,14 @@ class RunStore:
 
     def _forget(self, now: Millis) -> None:
         """Drop old contributions and checkpoints above what the spec keeps."""
-        before = self.snapshot
-        start = before.next_replay_from()
-        if start > before.replay_from:
+        if (start := self.snapshot.next_replay_from()) > self.snapshot.replay_from:
             self.forget_contributions(start, now)
-        if rounds := self.snapshot.outdated_checkpoints():
-            removed = [self.snapshot.checkpoints[round] for round in rounds]
-            self._note(CheckpointsDropped(rounds))
-            self.remove(blobs_of_dropped(removed, self.snapshot.checkpoints.values()))
+        run = self.snapshot
+        dropped = CheckpointsDropped(run.outdated_checkpoints(), run.outdated_averages())
+        if dropped.rounds or dropped.averages:
+            self._note(dropped)
+            removed = [signed for signed in run.manifests if signed not in self.snapshot.manifests]
+            self.remove(blobs_of_dropped(removed, self.snapshot.manifests))
 
     def _certified(self, entry: Entry) -> Certificate:
         """Put an entry into the blob store, and certify it."""

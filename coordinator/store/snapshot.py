@@ -91,6 +91,8 @@ class Snapshot(Signable):
     """Epochs of the log, each with the height of its first entry."""
     certificate: Certificate | None
     checkpoints: tuple[SavedCheckpoint, ...]
+    averages: Annotated[tuple[str, ...], Field(exclude_if=lambda averages: not averages)] = ()
+    """The signed manifests, in base64, of the means of states whose files are kept."""
     shown: tuple[RoundNumber, ...]
     """Rounds of all checkpoints that were ever published."""
     scores: tuple[SavedScore, ...]

@@ -56,6 +56,7 @@ def snapshot_of(run: RunState) -> Snapshot:
         epochs=tuple(epoch_starts(run.log)),
         certificate=run.certificate,
         checkpoints=tuple(_saved_checkpoint(run, round) for round in sorted(run.checkpoints)),
+        averages=tuple(run.averages[round].text for round in sorted(run.averages)),
         shown=tuple(sorted(run.shown)),
         trend=SavedTrend(
             recent=run.trend.recent,
@@ -90,7 +91,8 @@ def state_of(
 
     closers: as of `RowReader`. Raises MalformedRecord, BadSignature.
     """
-    manifests = [_open_manifest(saved, charter.value, closers) for saved in snapshot.checkpoints]
+    manifests = [_open_manifest(saved.manifest, charter.value, closers) for saved in snapshot.checkpoints]
+    averages = [_open_manifest(text, charter.value, closers) for text in snapshot.averages]
     checkpoints = {signed.value.round: signed for signed in manifests}
     saved_by_round = dict(zip(checkpoints, snapshot.checkpoints, strict=True))
     return replace(
@@ -100,6 +102,7 @@ def state_of(
         log=AppendOnly(_logged(snapshot)),
         certificate=snapshot.certificate,
         checkpoints=MappingProxyType(checkpoints),
+        averages=MappingProxyType({signed.value.round: signed for signed in averages}),
         published=frozenset(round for round, saved in saved_by_round.items() if saved.published),
         shown=frozenset(snapshot.shown),
         trend=_trend(snapshot.trend),
@@ -139,10 +142,8 @@ def _saved_checkpoint(run: RunState, round: int) -> SavedCheckpoint:
     )
 
 
-def _open_manifest(
-    saved: SavedCheckpoint, charter: Charter, closers: frozenset[PublicKey]
-) -> Signed[Manifest]:
-    wire = base64.b64decode(saved.manifest)
+def _open_manifest(text: str, charter: Charter, closers: frozenset[PublicKey]) -> Signed[Manifest]:
+    wire = base64.b64decode(text)
     signers = Signers(charter.authority_key, closers=closers)
     return open_manifest(wire, run=charter.run, signers=signers)
 

@@ -13,9 +13,11 @@ from typing import Any, TypeVar
 from barnraise.contract.divergence import LossTrend, round_loss
 from barnraise.contract.invitation import invitation_id
 from barnraise.contract.log_entries import Change, Rollback, changes_of
+from barnraise.contract.manifest import Manifest
 from barnraise.contract.records import JoinClaim
 from barnraise.contract.tip import Tip
 from barnraise.core.ids import BlobHash, Millis, PublicKey
+from barnraise.core.signed import Signed
 from barnraise.fold.log import Step
 from coordinator.store.events import (
     CheckpointPublished,
@@ -162,6 +164,8 @@ def _written(state: RunState, event: CheckpointWritten) -> RunState:
 def _published(state: RunState, event: CheckpointPublished) -> RunState:
     manifest = event.manifest.value
     round, held_out = manifest.round, manifest.held_out
+    if manifest.averaged:
+        return replace(state, averages=_with(state.averages, round, event.manifest))
     shown = replace(
         state,
         checkpoints=_with(state.checkpoints, round, event.manifest),
@@ -198,6 +202,7 @@ def _dropped(state: RunState, event: CheckpointsDropped) -> RunState:
     return replace(
         state,
         checkpoints=_without(state.checkpoints, event.rounds),
+        averages=_without(state.averages, event.averages),
         published=state.published - {*event.rounds},
         evaluations=_without(state.evaluations, event.rounds),
     )
@@ -213,6 +218,14 @@ def _evaluation_started(state: RunState, event: EvaluationStarted) -> RunState:
 
 def _evaluation_ended(state: RunState, event: EvaluationEnded) -> RunState:
     return replace(state, evaluating=None)
+
+
+def lost_checkpoints(state: RunState, is_lost: Callable[[Signed[Manifest]], bool]) -> CheckpointsDropped:
+    """The event that drops the checkpoints and means of which something is lost."""
+    return CheckpointsDropped(
+        tuple(round for round, signed in state.checkpoints.items() if is_lost(signed)),
+        tuple(round for round, signed in state.averages.items() if is_lost(signed)),
+    )
 
 
 def _with(mapping: Mapping[K, V], key: K, value: V) -> Mapping[K, V]:

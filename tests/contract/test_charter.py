@@ -14,7 +14,7 @@ from barnraise.core.signed import Signed, open_signed, sign
 from tests.support import parts
 
 CHARTER = parts.charter(parts.run_spec(), parts.state())
-SETTINGS = "bb2bec8c749c2ebe"
+SETTINGS = "c99f083e77598d90"
 """Digest of the names of all settings that `NEEDS` has."""
 
 

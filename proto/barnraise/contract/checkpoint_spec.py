@@ -6,11 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from barnraise.contract.field_types import MAX_AVERAGED
 from barnraise.contract.spec_numbers import Count, NonNegative, PositiveCount
 from barnraise.core.strict import Hex64, Strict
 
 ROLLBACK_ROUNDS = 64
 """Default of `checkpoint.rollback_rounds`."""
+AVERAGED = 3
+"""Default of `checkpoint.average`."""
 
 
 class CheckpointSpec(Strict):
@@ -32,6 +35,13 @@ class CheckpointSpec(Strict):
     goes with a ban, happens at most once in as many rounds."""
     held_out_tokens: Count = 32_768
     """Held-out tokens of an evaluation, approximately; 0 disables evaluation."""
+    average: Annotated[int, Field(ge=0, le=MAX_AVERAGED, exclude_if=lambda states: states == AVERAGED)] = (
+        AVERAGED
+    )
+    """Newest checkpoints whose mean is evaluated, too; 0 or 1: none is made.
+    A mean with a lower held-out loss than the newest checkpoint takes that one's place as `main`. Volunteers
+    never train from it. It is made of the newest checkpoints that `keep` keeps, without the first state, and
+    costs a second evaluation. Evaluators are not asked for one."""
     promote_within: NonNegative = 0.01
     """Share by which the held-out loss of `main` may exceed the best one.
     The newest checkpoint within it becomes `main`."""

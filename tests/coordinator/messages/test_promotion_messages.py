@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import pytest
 
+from barnraise.evaluation.failures import LossNotFinite
 from coordinator.messages import checkpoints as messages
-from coordinator.reasons.checkpoints import HigherLoss, LossNearBest, NoneEvaluated, Unevaluated
+from coordinator.reasons.checkpoints import (
+    HigherLoss,
+    LossNearBest,
+    MeanFailed,
+    MeanOutcome,
+    MeanTried,
+    NoneEvaluated,
+    StateUnreadable,
+    Unevaluated,
+)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +43,44 @@ from coordinator.reasons.checkpoints import HigherLoss, LossNearBest, NoneEvalua
             LossNearBest(5, 2.5, 5, 2.5, 0.01, Unevaluated(10)),
             "round 5 predicts held-out text with a loss of 2.5000; round 10 was not evaluated",
         ),
+        (
+            LossNearBest(5, 2.4, 5, 2.4, 0.01, None, 2.5),
+            "the mean of states up to round 5 predicts held-out text with a loss of 2.4000"
+            " (2.5000 by its state alone)",
+        ),
     ],
 )
 def test_a_promotion_is_explained(reason: NoneEvaluated | LossNearBest, words: str) -> None:
     assert messages.promotion_message(reason) == words
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        (
+            MeanTried((1, 2, 3), 2.4, 2.5, kept=True),
+            "the mean of the states of rounds 1, 2 and 3: held-out loss 2.4000",
+        ),
+        (
+            MeanTried((1, 2), 2.5, 2.5, kept=False),
+            "the mean of the states of rounds 1 and 2: held-out loss 2.5000, not lower than that of round 2:"
+            " it is not kept",
+        ),
+        (
+            MeanTried((1, 2), 2.4, 2.5, kept=False),
+            "the mean of the states of rounds 1 and 2: held-out loss 2.4000, too far above the best one:"
+            " it is not kept",
+        ),
+        (
+            MeanFailed((1, 2), LossNotFinite("nan")),
+            "the mean of the states of rounds 1 and 2 is not evaluated: its held-out loss is nan",
+        ),
+        (
+            StateUnreadable(1, "model.safetensors"),
+            "no mean of states is made: model.safetensors of the checkpoint of round 1 is damaged or missing."
+            " A restart looks for a copy",
+        ),
+    ],
+)
+def test_what_came_of_a_mean_is_said(reason: MeanOutcome, words: str) -> None:
+    assert messages.mean_message(reason) == words

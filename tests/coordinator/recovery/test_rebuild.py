@@ -17,6 +17,7 @@ from coordinator.recovery.recover import Recovery, resume_after_recovery
 from coordinator.run_folder import ARCHIVE, BLOBS, EARLIER, JOURNAL
 from coordinator.store.run_store import RunStore
 from tests.support import parts
+from tests.support.averaged_runs import average_newest
 from tests.support.coordinators import fold_round, opened_store, reopened, show, train_round
 
 
@@ -66,6 +67,17 @@ def test_a_lost_journal_is_rebuilt_from_an_archive(store: RunStore, tmp_path: Pa
     assert found.published == before.published
     assert found.scores == before.scores
     assert found.history.tokens[: before.round] == before.history.tokens[: before.round]
+
+
+def test_a_mean_of_states_is_recovered_from_an_archive(tmp_path: Path) -> None:
+    with opened_store(tmp_path / "run") as store:
+        for round in range(2):
+            train_round(store, parts.ADA, loss=3.0 - round)
+        average_newest(store, 1.0)
+        found = recovered(lost(store, tmp_path / "new"), store.folder / ARCHIVE).snapshot
+        assert found.averages == store.snapshot.averages
+        assert found.checkpoints.keys() == store.snapshot.checkpoints.keys()
+        assert found.newest_checkpoint == store.snapshot.newest_checkpoint
 
 
 def test_an_old_copy_of_the_journal_catches_up(store: RunStore, tmp_path: Path) -> None:

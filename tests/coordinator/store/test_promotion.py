@@ -61,6 +61,43 @@ def test_without_evaluations_main_is_from_before_training_diverged(
     assert found == Promotion(main, None, 15, NoneEvaluated(main, diverged))
 
 
+@pytest.mark.parametrize(
+    ("averages", "expected"),
+    [
+        ({10: 2.4}, Promotion(10, 10, 10, LossNearBest(10, 2.4, 10, 2.4, WITHIN, None, 2.5), True, True)),
+        ({10: 2.5}, Promotion(10, 10, 10, LossNearBest(10, 2.5, 10, 2.5, WITHIN, None))),
+        ({10: 2.6}, Promotion(10, 10, 10, LossNearBest(10, 2.5, 10, 2.5, WITHIN, None))),
+        ({5: 2.49}, Promotion(10, 5, 10, LossNearBest(10, 2.5, 5, 2.49, WITHIN, None), False, True)),
+        (
+            {5: 2.4},
+            Promotion(5, 5, 10, LossNearBest(5, 2.4, 5, 2.4, WITHIN, HigherLoss(10, 2.5), 2.6), True, True),
+        ),
+        (
+            {5: 2.49, 10: 2.495},
+            Promotion(10, 5, 10, LossNearBest(10, 2.495, 5, 2.49, WITHIN, None, 2.5), True, True),
+        ),
+        ({7: 1.0}, Promotion(10, 10, 10, LossNearBest(10, 2.5, 10, 2.5, WITHIN, None))),
+    ],
+)
+def test_a_mean_stands_for_its_round_where_it_is_better(
+    averages: dict[int, float], expected: Promotion
+) -> None:
+    found = promote({0: 3.0, 5: 2.6, 10: 2.5}, WITHIN, averages=averages)
+    assert found == expected
+    names = {round for round in (0, 5, 7, 10) if found.names_average(round)}
+    assert names == {*([found.main] * found.main_averaged), *([found.best] * found.best_averaged)}
+
+
+def test_a_mean_of_a_state_that_was_not_evaluated_is_nothing() -> None:
+    assert promote({0: 3.0, 5: None}, WITHIN, averages={5: 1.0}).main == 0
+    assert promote({0: None, 5: None}, WITHIN, averages={5: 1.0}).best is None
+
+
+def test_means_do_not_hide_that_the_loss_of_states_rises() -> None:
+    losses = {0: 3.0, 5: 2.500, 10: 2.504, 15: 2.508, 20: 2.512, 25: 2.516}
+    assert promote(losses, WITHIN, averages={25: 2.510}).main == 5
+
+
 evaluated = st.dictionaries(st.integers(0, 50), st.none() | st.floats(0.1, 9.0), min_size=1, max_size=8)
 
 

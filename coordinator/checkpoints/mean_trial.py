@@ -1,0 +1,72 @@
+"""The mean of the newest checkpoints' states: evaluated after the newest one, and kept where it is better."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from barnraise.contract.manifest import HeldOut
+from barnraise.core.ids import Millis
+from barnraise.evaluation.failures import EvaluationFailure
+from barnraise.evaluation.runner import Evaluated
+from barnraise.runtime.blob_store import BlobStore
+from coordinator.checkpoints.card_data import card_files
+from coordinator.checkpoints.mean_files import LinkedState, Mean, keep_mean, write_mean
+from coordinator.messages.checkpoints import mean_message
+from coordinator.reasons.checkpoints import MeanFailed, MeanTried, StateUnreadable
+from coordinator.store.run_store import RunStore
+
+log = logging.getLogger("coordinator.checkpoints.publisher")
+
+Evaluate = Callable[[Path], Awaitable[Evaluated | EvaluationFailure]]
+"""Evaluates the checkpoint whose files are in a folder."""
+
+
+@dataclass(frozen=True)
+class EvaluatedMean:
+    """A mean that has a held-out loss."""
+
+    mean: Mean
+    held_out: HeldOut
+
+
+async def try_mean(
+    states: Sequence[LinkedState], newest: Evaluated | EvaluationFailure, blobs: BlobStore, folder: Path,
+    evaluate: Evaluate,
+) -> EvaluatedMean | None:  # fmt: skip
+    """Make and evaluate the mean of `states` in a new folder; None where it has no loss, which is logged.
+
+    newest: the evaluation of the newest of them. Where that failed, no mean is made, since nothing could say
+    which of the two is better. Raises DiskFull.
+    """
+    if not states or not isinstance(newest, Evaluated):
+        return None
+    mean = await asyncio.to_thread(write_mean, states, blobs, folder)
+    if isinstance(mean, StateUnreadable):
+        log.warning("%s", mean_message(mean))
+        return None
+    outcome = await evaluate(mean.folder)
+    if isinstance(outcome, Evaluated):
+        return EvaluatedMean(mean, outcome.held_out)
+    log.info("%s", mean_message(MeanFailed(mean.rounds, outcome)))
+    return None
+
+
+def publish_mean(store: RunStore, tried: EvaluatedMean, now: Millis) -> None:
+    """Publish a mean where it becomes `main` or `best`. The state of its round is published.
+
+    Slow. Raises DiskFull.
+    """
+    run, mean, held_out = store.snapshot, tried.mean, tried.held_out
+    round = mean.manifest.round
+    promotion, state = run.promotion({round: held_out}), run.held_out(round)
+    kept = promotion is not None and promotion.names_average(round)
+    if state is not None:
+        log.info("%s", mean_message(MeanTried(mean.rounds, held_out.loss, state.loss, kept)))
+    if kept:
+        shown = card_files(run, round, held_out, mean.manifest)
+        signed = keep_mean(mean, held_out, shown, run.position.successors, store.authority, store.blobs)
+        store.adopt_checkpoint(signed, now, shown=True)

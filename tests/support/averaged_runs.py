@@ -1,0 +1,97 @@
+"""Runs whose newest states are averaged, without a program that evaluates."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from barnraise.contract.manifest import HeldOut
+from barnraise.contract.spec import RunSpec
+from barnraise.contract.state import TrainState
+from barnraise.evaluation.failures import EvaluationFailure
+from barnraise.evaluation.runner import Evaluated
+from barnraise.fold.averaging import RunningMean
+from coordinator.checkpoints.archive_writer import ArchiveContent, ArchiveWriter
+from coordinator.checkpoints.mean_files import averaged_rounds, link_states, write_mean
+from coordinator.checkpoints.mean_trial import EvaluatedMean, publish_mean
+from coordinator.checkpoints.publisher import Publisher, publisher_of
+from coordinator.reasons.checkpoints import StateUnreadable
+from coordinator.store.run_store import RunStore
+from tests.support import parts
+from tests.support.coordinators import archive, files_in, fold_round, until_published
+from tests.support.parts import ADA, BEN
+
+
+def with_checkpoints(spec: RunSpec, **checkpoint: object) -> RunSpec:
+    """The spec with these settings of its checkpoints."""
+    return spec.model_copy(update={"checkpoint": spec.checkpoint.model_copy(update=checkpoint)})
+
+
+def loss(value: float) -> Evaluated:
+    return Evaluated(HeldOut(loss=value, tokens=100))
+
+
+@dataclass
+class ScriptedEvaluation:
+    """Returns given outcomes and records what it saw."""
+
+    outcomes: list[Evaluated | EvaluationFailure]
+    seen: list[dict[str, bytes]] = field(default_factory=list)
+
+    async def __call__(self, folder: Path) -> Evaluated | EvaluationFailure:
+        self.seen.append(files_in(folder))
+        return self.outcomes.pop(0)
+
+
+def publisher(
+    store: RunStore, *outcomes: Evaluated | EvaluationFailure
+) -> tuple[Publisher, ScriptedEvaluation]:
+    evaluation = ScriptedEvaluation(list(outcomes))
+    return replace(publisher_of(store, lambda: parts.NOW), evaluate=evaluation), evaluation
+
+
+def checkpointed(store: RunStore, *outcomes: Evaluated | EvaluationFailure) -> TrainState:
+    """Fold a round, and have its checkpoint published by these evaluations, all of which take place."""
+    fold_round(store, ADA, BEN)
+    store.write_checkpoint(parts.NOW)
+    made, evaluation = publisher(store, *outcomes)
+    asyncio.run(until_published(made))
+    assert evaluation.outcomes == []
+    return store.state
+
+
+def mean_state(*states: TrainState) -> TrainState:
+    """The mean of states, as the fold's arithmetic gives it."""
+    running = RunningMean()
+    for state in states:
+        running.add(state.params)
+    return TrainState(running.mean(), {}, states[-1].step)
+
+
+def average_newest(store: RunStore, value: float) -> None:
+    """Publish the mean of the newest checkpoints with that held-out loss, if it becomes `main` or `best`."""
+    rounds = averaged_rounds(store.snapshot, max(store.snapshot.checkpoints))
+    with tempfile.TemporaryDirectory(dir=store.folder) as name:
+        work = Path(name)
+        states = link_states(store.snapshot, rounds, store.blobs, work)
+        mean = write_mean(states, store.blobs, work / "mean")
+        assert not isinstance(mean, StateUnreadable)
+        publish_mean(store, EvaluatedMean(mean, HeldOut(loss=value, tokens=100)), parts.NOW)
+    ArchiveWriter(store.charter, archive(store), store.blobs).write(ArchiveContent.of(store.snapshot, ()))
+
+
+@contextmanager
+def unread(path: Path, *, missing: bool) -> Iterator[None]:
+    """A file that is missing or damaged meanwhile."""
+    data = path.read_bytes()
+    path.unlink()
+    if not missing:
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    try:
+        yield
+    finally:
+        path.write_bytes(data)
