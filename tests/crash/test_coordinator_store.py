@@ -25,6 +25,7 @@ from coordinator.store.row_reader import find_charter
 from coordinator.store.run_store import RunStore
 from tests.crash.recorded_disk import DATABASE, RecordedDisk, forget_flushes
 from tests.support import parts
+from tests.support.averaged_runs import average_newest, with_checkpoints
 from tests.support.coordinators import contribution, fold_round, show
 from tests.support.parts import ADA, BEN
 
@@ -40,6 +41,8 @@ class Promises:
     """Owners of accepted contributions to the open round."""
     claims: set[PublicKey] = field(default_factory=set)
     checkpoints: set[int] = field(default_factory=set)
+    means: tuple[set[int], ...] = (set(),)
+    """Rounds of the means of states: one of these sets is there."""
     void: tuple[tuple[int, int], ...] = ()
     """Rounds that a rollback made void."""
     base: Path = Path()
@@ -69,6 +72,7 @@ class Promises:
         assert run.accepted.keys() >= self.accepted or run.round > len(self.closes)
         assert run.claims.keys() >= self.claims
         assert run.checkpoints.keys() >= self.checkpoints
+        assert run.averages.keys() in self.means
         assert not store.lost
         assert run.tip.round == run.round, "all closes are folded"
         assert run.position.void[: len(self.void)] == self.void
@@ -172,6 +176,24 @@ def roll_back(disk: RecordedDisk, promises: Promises, base: Path) -> None:
         promises.closes.append(fold_round(store, BEN).hash)
 
 
+def average(disk: RecordedDisk, promises: Promises, base: Path) -> None:
+    """A run whose mean of two states becomes `main`, and a state that takes its place."""
+    with begun(disk, promises, base, with_checkpoints(parts.run_spec(), log_gigabytes=0.0)) as store:
+        for round in (1, 2):
+            promises.closes.append(fold_round(store, ADA).hash)
+            store.write_checkpoint(parts.NOW)
+        show(store, loss=2.5)
+        promises.means = (set(), {2})
+        average_newest(store, 2.0)
+        promises.means = ({2},)
+        assert store.snapshot.averages.keys() == {2}
+        promises.closes.append(fold_round(store, ADA).hash)
+        store.write_checkpoint(parts.NOW)
+        promises.means = ({2}, set())
+        show(store, loss=1.0)
+        promises.means = (set(),)
+
+
 def cut(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -203,6 +225,13 @@ def test_a_rollback_survives_a_power_cut_at_every_flush(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert cut(tmp_path, monkeypatch, roll_back).states > 100
+
+
+@pytest.mark.full("means of states: the gate cuts the power of what they consist of")
+def test_a_mean_of_states_survives_a_power_cut_at_every_flush(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cut(tmp_path, monkeypatch, average).states > 100
 
 
 @pytest.mark.parametrize("missing", ["files", "folders"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from barnraise.contract.state import TrainState
 from barnraise.evaluation.failures import EvaluationFailure
 from barnraise.evaluation.runner import Evaluated
 from barnraise.fold.averaging import RunningMean
+from barnraise.runtime.files import scratch_folder
 from coordinator.checkpoints.archive_writer import ArchiveContent, ArchiveWriter
 from coordinator.checkpoints.mean_files import averaged_rounds, link_states, write_mean
 from coordinator.checkpoints.mean_trial import EvaluatedMean, publish_mean
@@ -75,8 +75,7 @@ def mean_state(*states: TrainState) -> TrainState:
 def average_newest(store: RunStore, value: float) -> None:
     """Publish the mean of the newest checkpoints with that held-out loss, if it becomes `main` or `best`."""
     rounds = averaged_rounds(store.snapshot, max(store.snapshot.checkpoints))
-    with tempfile.TemporaryDirectory(dir=store.folder) as name:
-        work = Path(name)
+    with scratch_folder(store.folder) as work:
         states = link_states(store.snapshot, rounds, store.blobs, work)
         mean = write_mean(states, store.blobs, work / "mean")
         assert not isinstance(mean, StateUnreadable)
