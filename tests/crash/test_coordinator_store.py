@@ -179,7 +179,7 @@ def roll_back(disk: RecordedDisk, promises: Promises, base: Path) -> None:
 def average(disk: RecordedDisk, promises: Promises, base: Path) -> None:
     """A run whose mean of two states becomes `main`, and a state that takes its place."""
     with begun(disk, promises, base, with_checkpoints(parts.run_spec(), log_gigabytes=0.0)) as store:
-        for round in (1, 2):
+        for _ in range(2):
             promises.closes.append(fold_round(store, ADA).hash)
             store.write_checkpoint(parts.NOW)
         show(store, loss=2.5)

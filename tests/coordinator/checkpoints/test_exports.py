@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM, GgufConfig
 from barnraise.contract.archive import INDEX, folder_of, parse_index
 from barnraise.contract.manifest import MANIFEST, Form, HeldOut, Manifest, open_manifest
 from barnraise.contract.spec import CheckpointSpec, DataSpec, Full, Lora, ModelSpec, Raw, RunSpec, TrainSpec
+from barnraise.contract.state import TrainState
 from barnraise.core.errors import DiskFull
 from barnraise.core.ids import blob_hash
 from barnraise.models import merge as merge_module
@@ -41,6 +42,7 @@ from coordinator.run_folder import CHAT_TEMPLATE
 from coordinator.store.journal import Journal
 from coordinator.store.run_store import RunStore
 from tests.support import parts
+from tests.support.averaged_runs import loss, mean_state, publisher
 from tests.support.coordinators import archive, fold_round, reopened, until_published
 from tests.support.parts import ADA
 from tests.support.tiny import TEMPLATE, make_tiny_model, packed, tiny_samples
@@ -294,6 +296,48 @@ def test_a_loss_that_becomes_known_updates_every_form(tmp_path: Path) -> None:
         assert (place(store, "merged") / "model.safetensors").stat().st_ino == weights, "it was written again"
         assert served(store)["gguf"] == ["round-1", "main", "latest", "best"]
         assert nothing_unfinished(store)
+
+
+def averaged(store: RunStore) -> TrainState:
+    """Have the mean of rounds 1 and 2 be `main`. Returns the state of round 1."""
+    first = store.state
+    asyncio.run(until_published(publisher(store, loss(3.0))[0]))
+    fold_round(store, ADA)
+    store.write_checkpoint(parts.NOW)
+    asyncio.run(until_published(publisher(store, loss(2.5), loss(2.0))[0]))
+    return first
+
+
+@pytest.mark.usefixtures("_here")
+def test_a_mean_comes_in_every_form_under_its_own_name(tmp_path: Path) -> None:
+    with run_of(tmp_path, spec(merged=True, gguf="f16", held_out_tokens=100)) as store:
+        first = averaged(store)
+        for form in ("trained", "merged", "gguf"):
+            assert served(store)[form][:2] == ["average-2", "main"]
+        wire = (archive(store) / folder_of("merged", 2, averaged=True) / MANIFEST).read_bytes()
+        merged = open_manifest(wire, run=parts.RUN, signers=parts.SIGNERS).value
+        expected = mean_state(first, store.state)
+        assert (merged.state, [each.round for each in merged.mean_of]) == (expected.hash(), [1, 2])
+        gguf = archive(store) / folder_of("gguf", 2, averaged=True)
+        assert (gguf / f"{parts.RUN}-average-2-F16.gguf").is_file()
+        with quiet():
+            base = AutoModelForCausalLM.from_pretrained(place(store, "base", 0), dtype=torch.float32)
+            adapted = PeftModel.from_pretrained(base, archive(store) / folder_of("trained", 2, averaged=True))
+            whole = archive(store) / folder_of("merged", 2, averaged=True)
+            model = AutoModelForCausalLM.from_pretrained(whole, dtype=torch.float32)
+        assert np.abs(logits(model) - logits(adapted)).max() < 0.05, "bf16 rounds, but no more"
+
+
+def test_a_mean_of_whole_models_is_loaded_by_transformers(tmp_path: Path) -> None:
+    with run_of(tmp_path, spec(Full(), held_out_tokens=100)) as store:
+        first = averaged(store)
+        with quiet():
+            folder = archive(store) / folder_of("trained", 2, averaged=True)
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        expected = mean_state(first, store.state)
+        found = dict(model.named_parameters())
+        for name, array in expected.params.items():
+            assert found[name].detach().numpy().tobytes() == array.tobytes(), name
 
 
 def full(*_: object, **__: object) -> None:
