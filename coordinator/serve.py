@@ -50,6 +50,7 @@ from coordinator.recovery.key_file import keep_key
 from coordinator.recovery.opening import known_keys, open_folder
 from coordinator.recovery.recover import Recovery, resume_after_recovery
 from coordinator.rounds.amending import Amending
+from coordinator.rounds.decay_order import leave_decay
 from coordinator.rounds.invitations import MadeInvite, invite_to
 from coordinator.rounds.joint_closing import JointClosing, LogIsVoid, joint_closing
 from coordinator.rounds.log_watch import LogIsBehind
@@ -88,10 +89,14 @@ class ServeSettings(ListenSettings):
     """Begin a new run where the folder has the key of another one, which is set aside."""
     without_closers: bool = False
     """Resume a run whose closers are lost for good: rounds that they closed without this machine are void."""
+    decay: int | None = None
+    """End the run by a decay of the learning rate over so many rounds."""
 
     def on(self, bound: Bound) -> Self:
-        """The same on the ports that are bound, with the run that the folder has: it is recovered once."""
-        return super().on(bound).model_copy(update={"recover_from": None, "new_run": False})
+        """The same on the ports that are bound, with the run that the folder has: it is recovered once, and a
+        decay is ordered."""
+        once = {"recover_from": None, "new_run": False, "decay": None}
+        return super().on(bound).model_copy(update=once)
 
 
 @dataclass(frozen=True)
@@ -172,6 +177,7 @@ async def _serve(
         reached = None if settings.without_closers else recovery.reached
         resume_after_recovery(store, journal, clock(), reached)
         keys.follow(store.snapshot.position)
+        leave_decay(store.snapshot, folder, settings.decay)
         publisher = publisher_of(store, clock, settings.mirrors)
         if not await unless_stopped(stop, publisher.try_base()):
             return None

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from barnraise.contract.schedule_spec import MAX_ROUNDS
 from barnraise.contract.spec_file import read_spec
 from barnraise.runtime.console import plain_errors, say
 from barnraise.runtime.console_streams import outlive_display
@@ -65,6 +66,12 @@ from coordinator.run_folder import runs_folder
     help="Resume a run whose closers are lost for good. Rounds that they closed without this machine are"
     " void.",
 )
+@click.option(
+    "--decay",
+    type=click.IntRange(1, MAX_ROUNDS),
+    metavar="N",
+    help="End the run: the learning rate falls over the N rounds after the open one, and no other follows.",
+)
 @plain_errors
 def serve(
     spec_path: Path,
@@ -77,9 +84,14 @@ def serve(
     recover_from: str | None,
     new_run: bool,
     without_closers: bool,
+    decay: int | None,
     **listening: Any,
 ) -> None:
-    """Serve the run of RUN.TOML until Ctrl-C. The same command resumes it."""
+    """Serve the run of RUN.TOML until Ctrl-C. The same command resumes it.
+
+    A run ends where train.schedule plans it, or by --decay. Then no round opens, volunteers leave, and what
+    was trained is served on.
+    """
     from coordinator.messages.addresses import address_message
     from coordinator.messages.invitations import entrance_message
     from coordinator.serve import ServeSettings, Serving
@@ -96,6 +108,7 @@ def serve(
         recover_from=recover_from,
         new_run=new_run,
         without_closers=without_closers,
+        decay=decay,
     )
 
     def ready(serving: Serving) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing_extensions import assert_never
 
 from barnraise.contract.protocol import Misfit, TooNew, TooOld
-from barnraise.core.errors import KeyBanned, KeyInUse, RefusedError
+from barnraise.core.errors import KeyBanned, KeyInUse, RefusedError, UserError
 from barnraise.core.ids import short
 from barnraise.core.units import format_seconds
 from barnraise.fold.codec import format_sizes
@@ -199,6 +199,30 @@ def no_rollback_message(reason: reasons.NoRollback | reasons.HarmAfterRollback) 
             assert_never(reason)
 
 
+def decay_refusal(reason: reasons.DecayRefusal) -> UserError:
+    """Why the run does not end by the decay that was ordered."""
+    match reason:
+        case reasons.DecayInForce(rounds, left):
+            return UserError(
+                f"the log has a decay over {_count(rounds, 'round')} already, and the run ends in"
+                f" {_count(left, 'round')}",
+                fix="Start without --decay. To decay otherwise, `coordinator rollback RUN --to ROUND` goes"
+                " back to a state before it, which ends it.",
+            )
+        case reasons.PlannedDecayBegan():
+            return UserError(
+                "the learning rate falls already, as train.schedule plans it, up to the run's end",
+                fix="Start without --decay.",
+            )
+        case reasons.RunOver(rounds):
+            return UserError(
+                f"the run is over after {_count(rounds, 'round')}",
+                fix="Start without --decay to serve what it trained.",
+            )
+        case _:
+            assert_never(reason)
+
+
 def reopen_message(reason: reasons.ReopenReason) -> str:
     """Why a round's TRAIN phase restarts."""
     match reason:
@@ -219,6 +243,11 @@ def wait_message(reason: reasons.WaitReason) -> str:
             return (
                 "the run is halted: audits banned keys soon after a rollback, and the losses rose again. Its"
                 " maintainer decides: `coordinator rollback RUN --to ROUND` or `coordinator continue RUN`"
+            )
+        case reasons.RunOver(rounds):
+            return (
+                f"the run is over after {_count(rounds, 'round')}, and no other opens. Volunteers leave by"
+                " themselves; its archive and checkpoints are served until Ctrl-C"
             )
         case reasons.NoVolunteers():
             return "no volunteer is connected: share the invite"

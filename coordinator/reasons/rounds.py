@@ -201,6 +201,14 @@ class RunHalted(Reason):
 
 
 @dataclass(frozen=True)
+class RunOver(Reason):
+    """The run has ended: the open round is never closed."""
+
+    rounds: int
+    """That are folded."""
+
+
+@dataclass(frozen=True)
 class NoVolunteers(Reason):
     """No volunteer is live."""
 
@@ -250,6 +258,7 @@ class AwaitingContributions(Reason):
 
 WaitReason = (
     RunHalted
+    | RunOver
     | NoVolunteers
     | SittingOut
     | MoreVolunteersNeeded
@@ -257,6 +266,26 @@ WaitReason = (
     | StillTraining
     | AwaitingContributions
 )
+
+# Why the run cannot end by a decay that its maintainer orders
+
+
+@dataclass(frozen=True)
+class DecayInForce(Reason):
+    """Another one is ordered."""
+
+    rounds: int
+    """Of that one."""
+    left: int
+    """Rounds until it ends the run, with the open one."""
+
+
+@dataclass(frozen=True)
+class PlannedDecayBegan(Reason):
+    """The rate falls already, as `train.schedule` plans it."""
+
+
+DecayRefusal = DecayInForce | PlannedDecayBegan | RunOver
 
 # What the coordinator does between two decisions
 

@@ -1,4 +1,4 @@
-"""What the maintainer asks the log to say: standings, who closes rounds, and who succeeds the run key."""
+"""What the maintainer asks the log to say: standings, closers, a successor of the run key, an end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing_extensions import assert_never
 
 from barnraise.contract.keys_in_force import KeysInForce
-from barnraise.contract.log_entries import Delegation, Requested, Rollback, StandingChange, Succession
+from barnraise.contract.log_entries import Decay, Delegation, Requested, Rollback, StandingChange, Succession
 from barnraise.core.errors import UserError
 from barnraise.core.ids import Millis, short
 from barnraise.core.plain_text import one_line
@@ -26,6 +26,7 @@ from coordinator.rounds.automatic_rollback import (
     losses_rose,
     rounds_since_rollback,
 )
+from coordinator.rounds.decay_order import DecayOrders
 from coordinator.rounds.delegating import Delegating
 from coordinator.rounds.rollback_order import RollbackOrders
 from coordinator.rounds.standing_orders import StandingOrders
@@ -55,6 +56,7 @@ class Amending:
             StandingOrders(store).entry,
             NamingSuccessor(store).entry,
             Delegating(store).entry,
+            DecayOrders(store).entry,
             self.audits,
         )
         entry = next((entry for each in asked if (entry := each(now)) is not None), None)
@@ -108,15 +110,25 @@ def report_amended(entry: Requested, store: RunStore) -> None:
                 _report_halted(entry, store)
             elif isinstance(stay := decision_on(entry, store), Stay) and banned_by_audits(entry):
                 log.info("no rollback: %s", no_rollback_message(stay.reason))
-        case Rollback(to=to, round=round, note=note, changes=changes):
-            for change in changes:
-                log.info("%s", standing_message(change))
-            log.warning(
-                "round %d folds nothing: the run goes back to the state of round %d%s",
-                round, to, f" ({one_line(note)})" if note else "",
-            )  # fmt: skip
+        case Decay(round=round, rounds=rounds):
+            log.info(
+                "from round %d on the learning rate falls; round %d is the last one",
+                round + 1,
+                round + rounds,
+            )
+        case Rollback():
+            _report_rollback(entry)
         case _:
             assert_never(entry)
+
+
+def _report_rollback(entry: Rollback) -> None:
+    for change in entry.changes:
+        log.info("%s", standing_message(change))
+    log.warning(
+        "round %d folds nothing: the run goes back to the state of round %d%s",
+        entry.round, entry.to, f" ({one_line(entry.note)})" if entry.note else "",
+    )  # fmt: skip
 
 
 def _report_halted(entry: StandingChange, store: RunStore) -> None:

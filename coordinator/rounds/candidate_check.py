@@ -7,8 +7,10 @@ from barnraise.contract.certificates import Authorities, check_certificate
 from barnraise.contract.close_rules import check_close, check_progress, open_commits
 from barnraise.contract.entry_order import check_order
 from barnraise.contract.log_entries import (
+    Decay,
     Delegation,
     Entry,
+    Ordered,
     Resume,
     Rollback,
     StandingChange,
@@ -17,7 +19,7 @@ from barnraise.contract.log_entries import (
     vote_on,
 )
 from barnraise.contract.records import Commit, check_admission
-from barnraise.contract.tip import check_succession
+from barnraise.contract.tip import check_decay, check_succession
 from barnraise.contract.verdict import check_verdict
 from barnraise.core.errors import MalformedRecord, UserError
 from barnraise.core.ids import Millis, PublicKey
@@ -44,12 +46,12 @@ def check_candidate(
     """
     if isinstance(entry, Resume):
         raise _refused("a resume, which no closer proposes")
-    check_follows(run.position, entry)
+    check_follows(run.position, entry, run.spec)
     _check_previous(entry, before)
     if isinstance(entry, Succession):
         check_succession(run.position, entry, run.charter.authority_key)
         return ()
-    if isinstance(entry, Delegation | StandingChange | Rollback):
+    if isinstance(entry, Delegation | StandingChange | Rollback | Decay):
         check_order(entry, run.run_key)
         _check_changes(entry, run, read)
         return ()
@@ -78,7 +80,9 @@ def _check_rollback(entry: Rollback, run: RunState, read: Read) -> None:
         raise _refused("a rollback with another number of tokens than its state has")
 
 
-def _check_changes(entry: Delegation | StandingChange | Rollback, run: RunState, read: Read) -> None:
+def _check_changes(entry: Ordered, run: RunState, read: Read) -> None:
+    if isinstance(entry, Decay):
+        check_decay(run.position, entry, run.spec)
     if isinstance(entry, Rollback):
         _check_rollback(entry, run, read)
     for change in changes_of(entry):

@@ -26,6 +26,7 @@ from coordinator.reasons.rounds import (
     ReopenReason,
     RoundFull,
     RunHalted,
+    RunOver,
     SittingOut,
     StillTraining,
     TooFewInTime,
@@ -67,6 +68,8 @@ class Situation:
     """A live peer reports that it trained in this round."""
     halted: bool = False
     """The log says that no round closes until the maintainer decides."""
+    ended_after: int | None = None
+    """Rounds that are folded where the run has ended; None where it has not."""
     deserted: bool = False
     """No peer was live at some earlier tick, and the round has waited since (`deserted_after`)."""
 
@@ -208,6 +211,10 @@ def wait_while_halted(situation: Situation) -> Wait | None:
     return Wait(RunHalted()) if situation.halted else None
 
 
+def wait_after_the_end(situation: Situation) -> Wait | None:
+    return None if situation.ended_after is None else Wait(RunOver(situation.ended_after))
+
+
 def close_when_all_contributed(situation: Situation) -> CloseNow | None:
     if situation.enough and situation.complete:
         return CloseNow(AllContributed(situation.contributions, len(situation.not_awaited)))
@@ -282,6 +289,7 @@ def wait_for_missing(situation: Situation) -> Wait:
 
 
 RULES: tuple[Callable[[Situation], Decision | None], ...] = (
+    wait_after_the_end,
     wait_while_halted,
     close_when_all_contributed,
     close_when_full,

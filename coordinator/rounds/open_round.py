@@ -95,6 +95,7 @@ class OpenRound:
             swarm_tokens=self.tokens(members, now),
             begun=any(members.tokens(run.round).values()),
             halted=run.position.halted,
+            ended_after=run.ended_after,
             deserted=self._deserted,
         )
         self._turnout = turnout_of(

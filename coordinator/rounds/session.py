@@ -111,11 +111,11 @@ class Session:
         self._started = self._began = self.clock()
         run = self.store.snapshot
         self.instances = Instances.restored(run.claims, self._started, self.timing.silent)
-        if self._started > run.window.train_ends:
+        if run.has_lapsed(self._started):
             self.store.reopen(self._started)
         await self.swarm.heads()  # a head from before a restart has the number of volunteers
         await self._read_heartbeats()
-        if not run.checkpoints:  # a restart found all of them damaged
+        if not run.checkpoints or run.lacks_last_checkpoint:  # found damaged, or not written by a restart
             await self.publisher.write_checkpoint()
         await self.announce_head()
         parallel = [asyncio.create_task(self._keep_announcing()), asyncio.create_task(self.publisher.run())]
@@ -139,7 +139,7 @@ class Session:
         """Go on as after a start: heartbeats and contributions of that time are still to be received."""
         self._report(Resumed(pause.seconds))
         now = self._started = self.clock()
-        if now > self.store.snapshot.window.train_ends:
+        if self.store.snapshot.has_lapsed(now):
             await self._reopen(now)
 
     async def surviving_tick(self) -> None:

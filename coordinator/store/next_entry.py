@@ -10,6 +10,7 @@ from barnraise.contract.entry_order import OrderedEntry, with_order
 from barnraise.contract.log_entries import (
     Change,
     Close,
+    Decay,
     Delegation,
     Resume,
     Rollback,
@@ -78,6 +79,11 @@ def rollback_of(
     ordered = tuple(sorted(changes, key=lambda change: change.key))
     fields = _common_fields(run, now)
     return Rollback(to=to, state=state, tokens=tokens, changes=ordered, note=note, **fields)
+
+
+def decay_of(run: RunState, rounds: int, now: Millis) -> Decay:
+    """A decay over so many rounds after the open one, without the order."""
+    return Decay(rounds=rounds, **_common_fields(run, now))
 
 
 def succession_of(run: RunState, named: NamedSuccessor, now: Millis) -> Succession:

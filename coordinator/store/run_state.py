@@ -180,6 +180,25 @@ class RunState:
         return self.tip.position == self.position and self.position.next_closers is None
 
     @property
+    def is_over(self) -> bool:
+        """Whether the run has ended: the open round is never closed."""
+        return self.position.is_over(self.spec)
+
+    @property
+    def ended_after(self) -> int | None:
+        """Rounds that are folded, where the run has ended; else None."""
+        return self.position.step if self.is_over else None
+
+    @property
+    def lacks_last_checkpoint(self) -> bool:
+        """Whether the run has ended, and no checkpoint has its last state."""
+        return self.tip.position.is_over(self.spec) and self.tip.round not in self.checkpoints
+
+    def has_lapsed(self, now: Millis) -> bool:
+        """Whether the training time of the open round is over, and volunteers may still train in it."""
+        return now > self.window.train_ends and not self.is_over
+
+    @property
     def window(self) -> Window:
         """The times of the open round."""
         return Window(self.round, self.opens, self.spec.round)
@@ -265,6 +284,7 @@ class RunState:
             gateways=addresses.gateways,
             successors=self.position.successors,
             standings=self.position.standings.name,
+            ended_after=self.ended_after,
         )
 
     def next_replay_from(self) -> int:

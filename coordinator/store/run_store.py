@@ -257,8 +257,9 @@ class RunStore:
         )  # fmt: skip
 
     def checkpoint_due(self) -> bool:
-        """Whether the spec asks for a checkpoint of the newest state."""
-        return self.snapshot.tip.round % self.snapshot.spec.checkpoint.every == 0
+        """Whether the spec asks for a checkpoint of the newest state. The last state always gets one."""
+        run = self.snapshot
+        return run.tip.round % run.spec.checkpoint.every == 0 or run.lacks_last_checkpoint
 
     def write_checkpoint(self, now: Millis) -> Signed[Manifest]:
         """Put the files of `state` into the store, and drop what is not kept. Slow. Raises DiskFull."""

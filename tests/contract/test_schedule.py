@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from barnraise.contract.field_types import MAX_COUNT
 from barnraise.contract.schedule import (
     NO_PROGRESS,
-    Decay,
+    OrderedDecay,
     Progress,
     decays,
     first_progress,
@@ -74,7 +74,7 @@ def test_of_two_planned_ends_the_first_counts() -> None:
 
 
 def test_an_ordered_decay_takes_the_place_of_the_planned_one() -> None:
-    ordered = Progress(decay=Decay(start=4, rounds=3))
+    ordered = Progress(decay=OrderedDecay(start=4, rounds=3))
     for schedule in (Schedule(), Schedule(rounds=6), Schedule(rounds=50, decay=1.0)):
         assert factors(schedule, 9, ordered) == [1, 1, 1, 1, 3 / 4, 2 / 4, 1 / 4, 0, 0]
         assert [is_over(schedule, step, ordered) for step in (6, 7)] == [False, True]
@@ -122,14 +122,14 @@ def test_a_run_of_tokens_falls_up_to_its_end(planned: int, decay: float, counts:
 
 @given(st.integers(0, 200), st.integers(1, 200), st.integers(0, 500))
 def test_an_ordered_decay_ends_after_its_rounds(start: int, rounds: int, step: int) -> None:
-    progress = Progress(decay=Decay(start=start, rounds=rounds))
+    progress = Progress(decay=OrderedDecay(start=start, rounds=rounds))
     factor = rate_factor(Schedule(), step, progress)
     assert is_over(Schedule(), step, progress) == (factor == 0) == (step >= start + rounds)
     assert (factor < 1) == decays(Schedule(), step, progress) == (step >= start)
 
 
 def test_a_close_counts_its_tokens_where_the_run_is_planned_by_them() -> None:
-    ordered = Decay(start=2, rounds=1)
+    ordered = OrderedDecay(start=2, rounds=1)
     assert Progress(tokens=5, decay=ordered).after([3, 4]) == Progress(tokens=12, decay=ordered)
     assert Progress(decay=ordered).after([3, 4]) == Progress(decay=ordered)
     assert Progress(tokens=MAX_COUNT).after([1]) == Progress(tokens=MAX_COUNT)
@@ -137,7 +137,7 @@ def test_a_close_counts_its_tokens_where_the_run_is_planned_by_them() -> None:
 
 @given(st.integers(0, 50), st.integers(0, 50))
 def test_a_rollback_to_before_an_ordered_decay_ends_it(start: int, step: int) -> None:
-    ordered = Decay(start=start, rounds=9)
+    ordered = OrderedDecay(start=start, rounds=9)
     back = Progress(tokens=70, decay=ordered).back_at(step, 20)
     assert back == Progress(tokens=20, decay=ordered if step > start else None)
 

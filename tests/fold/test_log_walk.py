@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 
 from barnraise.contract.charter import Charter
-from barnraise.contract.log_entries import Change, Delegation, Resume, StandingChange
+from barnraise.contract.log_entries import Change, Decay, Delegation, Resume, StandingChange
 from barnraise.contract.records import Head
-from barnraise.contract.schedule import NO_PROGRESS, Progress
+from barnraise.contract.schedule import NO_PROGRESS, OrderedDecay, Progress
 from barnraise.contract.spec import Schedule
 from barnraise.contract.tip import Position, first_position
-from barnraise.core.errors import BadSignature, StateError
+from barnraise.core.errors import BadSignature, MalformedRecord, StateError
 from barnraise.core.ids import BlobHash
 from barnraise.core.signed import sign
 from barnraise.fold.log import Amendment, Link, Step, check_step
@@ -46,6 +46,8 @@ class Log:
         if kind == "ban":
             changes = (Change(key=STRANGER.public, level="banned", cause="order"),)
             return parts.amendment(StandingChange, at, certificate=before, changes=changes)
+        if kind == "decay":
+            return parts.amendment(Decay, at, certificate=before, rounds=2)
         if kind == "delegation":
             return parts.amendment(Delegation, at, certificate=before, closers=CLOSERS)
         commit = sign(ADA, parts.commit(ADA, round=at.round))
@@ -115,6 +117,40 @@ def test_the_tokens_of_a_planned_run_are_known_in_the_middle(kinds: list[str]) -
     assert reads < len(kinds)
     assert found.start == log.positions[len(kinds) - len(found.steps)]
     assert found.start.progress == Progress(tokens=64 * found.start.round)
+
+
+@pytest.mark.parametrize("kinds", [["close", "decay"] + ["close"] * 3, ["decay", "close", "resume", "close"]])
+def test_an_ordered_decay_is_known_in_the_middle(kinds: list[str]) -> None:
+    log = Log(kinds)
+    found, reads = log.part(1)
+    assert reads < len(kinds)
+    assert found.start == log.positions[len(kinds) - len(found.steps)]
+    assert found.start.progress.decay == OrderedDecay(start=kinds.index("decay") + 1, rounds=2)
+
+
+def test_no_close_follows_the_end() -> None:
+    log = Log(["close", "decay"] + ["close"] * 4)
+    end = log.positions[-2]
+    assert [at.is_over(CHARTER.spec) for at in log.positions] == [False] * 5 + [True] * 2
+    with pytest.raises(StateError, match="after the run's end"):
+        check_step(end, log.steps[-1], CHARTER)
+    with pytest.raises(StateError, match="after the run's end"):
+        log.part(1)
+
+
+def test_a_second_decay_is_refused() -> None:
+    log = Log(["close", "decay", "close", "decay"])
+    with pytest.raises(MalformedRecord, match="ends already"):
+        check_step(log.positions[-2], log.steps[-1], CHARTER)
+
+
+def test_a_close_that_conceals_a_decay_is_refused() -> None:
+    log = Log(["close", "decay", "close"])
+    newest = log.steps[-1]
+    assert isinstance(newest, Link)
+    close = newest.close.model_copy(update={"progress": NO_PROGRESS})
+    with pytest.raises(StateError, match="another progress"):
+        check_step(log.positions[-2], Link(close, newest.commits, parts.votes(close)), CHARTER)
 
 
 def test_a_close_with_other_tokens_than_its_commits_is_refused() -> None:

@@ -16,9 +16,9 @@ from barnraise.core.ids import BlobHash
 from barnraise.runtime.clock_steps import ClockSet
 from barnraise.runtime.pauses import Paused
 from coordinator.messages.recovery import recovery_message
-from coordinator.messages.rounds import claim_refusal, refusal_message
+from coordinator.messages.rounds import claim_refusal, refusal_message, wait_message
 from coordinator.reasons import recovery
-from coordinator.reasons.rounds import HasOtherInstance, WrongRound
+from coordinator.reasons.rounds import HasOtherInstance, RunOver, WrongRound
 from coordinator.rounds.joint_closing import LogIsVoid
 from peer.messages.training import training_message
 from peer.messages.volunteer import volunteer_message
@@ -48,6 +48,7 @@ RENDERED = {
     recovery_message(recovery.AwaitingVolunteers((ENTRY,))),
     recovery_message(recovery.FirstStateRecomputed()),
     refusal_message(WrongRound(6, 7)),
+    wait_message(RunOver(500)),
     claim_refusal(HasOtherInstance(9.0)).problem,
     volunteer_message(AWAY),
     volunteer_message(volunteer.ContributionLost(volunteer.Meanwhile.HOLD)),

@@ -254,6 +254,11 @@ def amendment(
     return Amendment(entry, votes(entry, by))
 
 
+def amended(entry: Unfolded) -> Amendment:
+    """An entry, certified by the run key."""
+    return Amendment(entry, votes(entry))
+
+
 def manifest(position: Position, **other: object) -> Manifest:
     """Of a checkpoint at a place of the log."""
     fields: dict[str, object] = {

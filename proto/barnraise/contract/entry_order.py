@@ -10,7 +10,7 @@ import hashlib
 from typing import TypeVar
 
 from barnraise.contract.field_types import Epoch, Height, Kind, Run
-from barnraise.contract.log_entries import Delegation, Ordered, Rollback, StandingChange, own_fields
+from barnraise.contract.log_entries import Decay, Delegation, Ordered, Rollback, StandingChange, own_fields
 from barnraise.core.errors import MalformedRecord
 from barnraise.core.identity import Identity
 from barnraise.core.ids import PublicKey
@@ -33,7 +33,7 @@ class EntryOrder(Signable):
     """SHA-256 of what the entry says (`own_fields`)."""
 
 
-OrderedEntry = TypeVar("OrderedEntry", Delegation, StandingChange, Rollback)
+OrderedEntry = TypeVar("OrderedEntry", Delegation, StandingChange, Rollback, Decay)
 
 
 def with_order(entry: OrderedEntry, run_key: Identity) -> OrderedEntry:

@@ -13,6 +13,7 @@ payload as `previous`.
 | Succession | the run key's successor is named (`barnraise.contract.run_keys`)      |
 | Standing   | keys are banned, suspended or trusted, or the run halts or continues |
 | Rollback   | the round folds nothing, and the next one begins with an older state |
+| Decay      | after the open round the learning rate falls, up to the run's end    |
 | Resume     | an epoch begins; older entries that do not lead to it are void       |
 
 A run key certifies a resume; of the other entries the closers do, or the run key where there are none.
@@ -25,7 +26,6 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -53,7 +53,12 @@ from barnraise.contract.field_types import (
 from barnraise.contract.invitation import InvitationId
 from barnraise.contract.run_keys import NamedSuccessor
 from barnraise.contract.schedule import NO_PROGRESS, Stated
-from barnraise.contract.standing import Level, Work
+from barnraise.contract.schedule_spec import Rounds
+from barnraise.contract.standing_changes import MAX_CHANGES as MAX_CHANGES
+from barnraise.contract.standing_changes import MAX_NOTE as MAX_NOTE
+from barnraise.contract.standing_changes import MAX_VERDICT_BYTES as MAX_VERDICT_BYTES
+from barnraise.contract.standing_changes import Change as Change
+from barnraise.contract.standing_changes import Changes
 from barnraise.core.errors import MalformedRecord
 from barnraise.core.ids import BlobHash, blob_hash
 from barnraise.core.strict import Hex64, Strict
@@ -65,10 +70,6 @@ NEEDS = "0.1.0"
 MAX_CONTRIBUTIONS = 1024
 MAX_ENTRY_BYTES = MAX_CONTRIBUTIONS * 4 * MAX_EMBEDDED_BYTES // 3 + 2**20
 """The commits of the largest close, and 1 MiB for its other fields."""
-MAX_CHANGES = 512
-"""With verdicts and notes of the largest size they fit into an entry."""
-MAX_NOTE = 400
-MAX_VERDICT_BYTES = 3072
 
 Weight = Annotated[int, Field(ge=0, lt=2**40)]
 Order = Annotated[str, Field(max_length=2**14)]
@@ -166,37 +167,11 @@ class Succession(_Entry):
     at: Time
 
 
-class Change(Strict):
-    """The standing of one key from now on."""
-
-    key: Hex64
-    level: Level
-    work: Work = 0
-    """Its audited contributions."""
-    cause: Literal["order", "lifted", "audit", "work"]
-    """order: of the maintainer, for this key. lifted: the maintainer's too, and the key is as a new one: its
-    trust is not by name. audit: a verdict. work: probation is served, or counts on."""
-    verdict: Annotated[str, Field(max_length=4 * MAX_VERDICT_BYTES // 3)] | None = None
-    """The signed verdict in base64, where an audit is the cause."""
-    note: Annotated[str, Field(max_length=MAX_NOTE)] = ""
-    """Why, in the maintainer's words."""
-
-
-Changes = Annotated[tuple[Change, ...], Field(max_length=MAX_CHANGES)]
-
-
-def _distinct(changes: tuple[Change, ...]) -> tuple[Change, ...]:
-    keys = [change.key for change in changes]
-    if keys != sorted(set(keys)):
-        raise ValueError("changes are not sorted by distinct keys")
-    return changes
-
-
 class StandingChange(_Entry):
     """Changes the standing of keys, at once. Where bans do not end the harm, the run halts with it."""
 
     kind: Literal["standing"] = "standing"
-    changes: Annotated[Changes, AfterValidator(_distinct)]
+    changes: Changes
     revoked: Annotated[tuple[InvitationId, ...], Field(max_length=MAX_CHANGES)] = ()
     """Invitations that admit nobody from now on."""
     halted: Annotated[bool | None, Field(exclude_if=lambda halted: halted is None)] = None
@@ -226,7 +201,7 @@ class Rollback(_Entry):
     """Its hash."""
     tokens: Annotated[Count | None, Field(exclude_if=lambda tokens: tokens is None)] = None
     """Tokens folded into it, in a run that is planned by them (`barnraise.contract.schedule`)."""
-    changes: Annotated[Changes, AfterValidator(_distinct)] = ()
+    changes: Changes = ()
     """The bans that it goes with."""
     note: Annotated[str, Field(max_length=MAX_NOTE)]
     """Why, in the maintainer's words."""
@@ -239,6 +214,20 @@ class Rollback(_Entry):
         if self.to > self.round:
             raise ValueError("a rollback to a later round")
         return self
+
+
+class Decay(_Entry):
+    """Ends the run: after the open round the learning rate falls over some rounds, and no other follows.
+
+    It takes the place of a planned end, and is no entry where the rate falls already. A rollback to the state
+    that it begins with, or an earlier one, ends it.
+    """
+
+    kind: Literal["decay"] = "decay"
+    rounds: Rounds
+    at: Time
+    order: Order | None = None
+    """As in `Delegation`."""
 
 
 class Resume(_Entry):
@@ -257,14 +246,14 @@ class Resume(_Entry):
     at: Time
 
 
-Ordered = Delegation | StandingChange | Rollback
+Ordered = Delegation | StandingChange | Rollback | Decay
 """Entries that the run key orders where closers vote (`barnraise.contract.entry_order`)."""
 Requested = Succession | Ordered
 """Entries that the coordinator proposes for its maintainer."""
 Unfolded = Requested | Resume
 """Entries that fold nothing."""
 Entry = Close | Unfolded
-KINDS = frozenset({"close", "delegation", "succession", "standing", "rollback", "resume"})
+KINDS = frozenset({"close", "delegation", "succession", "standing", "rollback", "decay", "resume"})
 
 _ENTRY: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
 

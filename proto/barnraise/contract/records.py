@@ -216,6 +216,8 @@ class Head(Extensible):
     """Of the charter's run key: they show that the signer is one."""
     standings: ListName = None
     """In force."""
+    ended_after: RoundNumber | None = Field(default=None, exclude_if=lambda ended: ended is None)
+    """Rounds that are folded, where the run has ended: for those who join. The others read the log."""
     protocol: Protocol = OWN
     """What the coordinator speaks."""
 

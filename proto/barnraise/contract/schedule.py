@@ -11,7 +11,7 @@ step: rounds that are folded before (`Position.step`), so that a rollback takes 
 |-----------------------------------|------------------------|----------------------|
 | after `schedule.rounds`           | rounds, this one too   | its decay rounds + 1 |
 | with `schedule.tokens`            | tokens                 | its share of them    |
-| by a maintainer's order (`Decay`) | rounds, this one too   | the order's + 1      |
+| by the maintainer's order         | rounds, this one too   | the order's + 1      |
 | never                             | as much as `span`      |                      |
 
 Planned by both, the lower of the two factors counts, and the run ends with the first. The first round of a
@@ -32,8 +32,8 @@ from barnraise.contract.schedule_spec import Rounds, Schedule
 from barnraise.core.strict import Strict
 
 
-class Decay(Strict):
-    """A decay that the maintainer ordered, instead of the planned one."""
+class OrderedDecay(Strict):
+    """A decay that the maintainer ordered, instead of the planned one (`barnraise.contract.log_entries`)."""
 
     start: Count
     """Rounds that were folded before its first one."""
@@ -51,7 +51,7 @@ class Progress(Strict):
 
     tokens: Count | None = Field(default=None, exclude_if=lambda tokens: tokens is None)
     """Tokens folded into the state of that place, in a run that is planned by them; else None."""
-    decay: Decay | None = Field(default=None, exclude_if=lambda decay: decay is None)
+    decay: OrderedDecay | None = Field(default=None, exclude_if=lambda decay: decay is None)
     """The one that is ordered."""
 
     def after(self, tokens: Iterable[int]) -> Progress:
@@ -59,6 +59,12 @@ class Progress(Strict):
         if self.tokens is None:
             return self
         return self.model_copy(update={"tokens": total((self.tokens, *tokens))})
+
+    def ordered(self, step: int, rounds: int) -> Progress:
+        """After the order to decay over so many rounds behind the open one, before which `step` are folded:
+        volunteers train in the open one already.
+        """
+        return self.model_copy(update={"decay": OrderedDecay(start=step + 1, rounds=rounds)})
 
     def back_at(self, step: int, tokens: int | None) -> Progress:
         """After a rollback to the state of `step` rounds and so many tokens: to the state that an ordered

@@ -12,6 +12,7 @@ from barnraise.contract.charter import Charter
 from barnraise.contract.log_entries import (
     Change,
     Close,
+    Decay,
     Delegation,
     Entry,
     Resume,
@@ -28,7 +29,7 @@ from barnraise.contract.run_keys import (
     generation_of,
     keys_of,
 )
-from barnraise.contract.schedule import NO_PROGRESS, Progress, first_progress, rate_factor
+from barnraise.contract.schedule import NO_PROGRESS, Progress, decays, first_progress, is_over, rate_factor
 from barnraise.contract.spec import RunSpec
 from barnraise.contract.standing import NONE, Standing, Standings
 from barnraise.core.errors import MalformedRecord
@@ -89,6 +90,10 @@ class Position:
         """The learning rate's factor in the open round."""
         return rate_factor(spec.train.schedule, self.step, self.progress)
 
+    def is_over(self, spec: RunSpec) -> bool:
+        """Whether the run has ended: the open round is never closed."""
+        return is_over(spec.train.schedule, self.step, self.progress)
+
     def is_named_by(self, standings: str | None, void: Sequence[tuple[int, int]]) -> bool:
         """Whether an entry or a record says these standings and void rounds."""
         return (self.standings.name, self.void) == (standings, tuple(void))
@@ -133,6 +138,8 @@ class Position:
                 void, standings = self.void_after(to), changed(self.standings, changes)
                 back = replace(here._next_round(), standings=standings, void=void, halted=False)
                 return replace(back, progress=self.progress.back_at(back.step, tokens))
+            case Decay(rounds=rounds):
+                return replace(here, progress=self.progress.ordered(self.step, rounds))
             case Resume():
                 return replace(here, epoch=entry.epoch, closers=(), next_closers=None)
             case _:
@@ -231,6 +238,15 @@ def check_rollback(position: Position, entry: Rollback) -> None:
         raise MalformedRecord(
             f"a rollback to a state of {entry.tokens} tokens, where {counted} are folded",
             fix="It is dropped.",
+        )
+
+
+def check_decay(position: Position, entry: Decay, spec: RunSpec) -> None:
+    """Refuse one where the rate falls already, or another is ordered. Raises MalformedRecord."""
+    falls = decays(spec.train.schedule, position.step, position.progress)
+    if falls or position.progress.decay is not None:
+        raise MalformedRecord(
+            f"a decay over {entry.rounds} rounds, where the run ends already", fix="It is dropped."
         )
 
 

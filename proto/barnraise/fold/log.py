@@ -11,6 +11,7 @@ from barnraise.contract.close_rules import check_close, check_progress, open_com
 from barnraise.contract.double_signing import Certified
 from barnraise.contract.log_entries import (
     Close,
+    Decay,
     Entry,
     NeedsNewer,
     Resume,
@@ -25,7 +26,7 @@ from barnraise.contract.records import Commit
 from barnraise.contract.run_keys import generation_of
 from barnraise.contract.spec import RunSpec
 from barnraise.contract.state import Layout, TrainState
-from barnraise.contract.tip import Position, Tip, check_rollback, check_succession
+from barnraise.contract.tip import Position, Tip, check_decay, check_rollback, check_succession
 from barnraise.contract.weights import weigh_commits
 from barnraise.core.errors import MalformedBlob, MalformedRecord, NewerVersion, StateError
 from barnraise.core.ids import BlobHash, PublicKey, blob_hash, short
@@ -105,7 +106,7 @@ def check_step(position: Position, step: Step | Unreadable, charter: Charter) ->
     check_certificate(certified(step).vote, step.certificate, _authorities(position, step, charter))
     if isinstance(step, Unreadable):
         raise NewerVersion(f"the run's log at round {common_fields(step.entry).round}", step.entry.release)
-    check_follows(position, step.entry)
+    check_follows(position, step.entry, charter.spec)
     if isinstance(step, Link):
         check_close(step.close, step.commits, position.standings, charter.spec)
         check_progress(step.close, step.commits, position.progress)
@@ -113,10 +114,12 @@ def check_step(position: Position, step: Step | Unreadable, charter: Charter) ->
         check_succession(position, step.entry, charter.authority_key)
     if isinstance(step.entry, Rollback):
         check_rollback(position, step.entry)
+    if isinstance(step.entry, Decay):
+        check_decay(position, step.entry, charter.spec)
     return step
 
 
-def check_follows(position: Position, entry: Entry) -> None:
+def check_follows(position: Position, entry: Entry, spec: RunSpec) -> None:
     """Raises StateError unless `entry` continues the log from `position`."""
     place = (entry.height, entry.round, entry.previous)
     later = entry.epoch > position.epoch if isinstance(entry, Resume) else entry.epoch == position.epoch
@@ -129,6 +132,10 @@ def check_follows(position: Position, entry: Entry) -> None:
         raise StateError(
             f"round {entry.round} is closed while the run is halted",
             fix="It is not folded. Ask the maintainer.",
+        )
+    if isinstance(entry, Close) and position.is_over(spec):
+        raise StateError(
+            f"round {entry.round} is closed after the run's end", fix="It is not folded. Ask the maintainer."
         )
     if isinstance(entry, Close | Resume) and not position.is_named_by(entry.standings, entry.void):
         raise StateError(

@@ -139,6 +139,11 @@ PROGRESS: list[tuple[reasons.Progress, str]] = [
         "the run is halted: audits banned keys soon after a rollback, and the losses rose again. Its"
         " maintainer decides: `coordinator rollback RUN --to ROUND` or `coordinator continue RUN`",
     ),
+    (
+        reasons.RunOver(500),
+        "the run is over after 500 rounds, and no other opens. Volunteers leave by themselves; its archive"
+        " and checkpoints are served until Ctrl-C",
+    ),
     (reasons.NoVolunteers(), "no volunteer is connected: share the invite"),
     (reasons.SittingOut(2, 69.6), "2 sit this round out; it restarts in 70 s"),
     (reasons.MoreVolunteersNeeded(1, 2), "1 of at least 2 contributions: more volunteers must join"),
@@ -173,6 +178,26 @@ def test_a_run_that_does_not_go_back(
     assert messages.no_rollback_message(reason) == words
 
 
+DECAY_REFUSALS: list[tuple[reasons.DecayRefusal, str]] = [
+    (
+        reasons.DecayInForce(20, 3),
+        "the log has a decay over 20 rounds already, and the run ends in 3 rounds",
+    ),
+    (
+        reasons.PlannedDecayBegan(),
+        "the learning rate falls already, as train.schedule plans it, up to the run's end",
+    ),
+    (reasons.RunOver(1), "the run is over after 1 round"),
+]
+
+
+@pytest.mark.parametrize(("reason", "words"), DECAY_REFUSALS)
+def test_a_decay_that_is_refused(reason: reasons.DecayRefusal, words: str) -> None:
+    error = messages.decay_refusal(reason)
+    assert error.problem == words
+    assert error.fix.startswith("Start without --decay")
+
+
 @pytest.mark.parametrize(("reason", "words"), PROGRESS)
 def test_progress(reason: reasons.Progress, words: str) -> None:
     assert messages.progress_message(reason) == words
@@ -191,8 +216,9 @@ def test_a_close_with_the_longest_names_fits_its_record() -> None:
         (reasons.CloseReason, CLOSES),
         (reasons.NotAwaited, NOT_AWAITED),
         (reasons.Progress, PROGRESS),
+        (reasons.DecayRefusal, DECAY_REFUSALS),
     ],
-    ids=["refusal", "close", "not awaited", "progress"],
+    ids=["refusal", "close", "not awaited", "progress", "decay"],
 )
 def test_every_reason_has_an_example(family: object, rendered: list[tuple[Reason, str]]) -> None:
     assert {type(reason) for reason, _ in rendered} == set(get_args(family))

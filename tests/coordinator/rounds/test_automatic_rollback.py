@@ -208,7 +208,7 @@ def test_a_halted_run_closes_no_round_until_its_maintainer_has_it_continue(
     assert act.progress == RunHalted()
     close = store.candidate("all contributed", parts.NOW)
     with pytest.raises(StateError, match="halted"):
-        check_follows(store.snapshot.position, close)
+        check_follows(store.snapshot.position, close, store.snapshot.spec)
 
     result = CliRunner().invoke(continue_run, [str(store.folder)])
     assert result.exit_code == 0, result.output

@@ -24,12 +24,13 @@ from barnraise.contract.log_entries import (
     parse_entry,
     vote_on,
 )
+from barnraise.contract.schedule import OrderedDecay, Progress
 from barnraise.core.errors import BadSignature, BannedKey, MalformedRecord, StateError
 from barnraise.core.identity import Identity
-from barnraise.core.ids import Millis, PublicKey
+from barnraise.core.ids import Millis, PublicKey, Round
 from barnraise.core.signed import sign
 from coordinator.rounds.candidate_check import check_candidate
-from coordinator.store.next_entry import delegation_of, rollback_of, standing_change_of
+from coordinator.store.next_entry import decay_of, delegation_of, rollback_of, standing_change_of
 from coordinator.store.rolling_back import state_named
 from coordinator.store.run_store import RunStore
 from tests.support import parts
@@ -172,6 +173,34 @@ def test_a_rollback_gets_a_vote_where_the_log_names_its_state(store: RunStore) -
         vote(state="e" * 64)
     with pytest.raises(MalformedRecord, match="not possible"):
         vote(to=2)
+
+
+def test_a_decay_gets_a_vote_where_the_run_key_ordered_it(store: RunStore) -> None:
+    entry = decay_of(store.snapshot, 2, NOW)
+    ordered = with_order(entry, parts.AUTHORITY)
+    check(store, ordered)
+    forged = (entry, with_order(entry, parts.STRANGER), ordered.model_copy(update={"rounds": 1}))
+    for each in forged:
+        with pytest.raises((MalformedRecord, BadSignature)):
+            check(store, each)
+
+
+def test_a_second_decay_and_a_close_after_the_end_get_no_vote(store: RunStore) -> None:
+    position = store.snapshot.position
+    decaying = replace(position, progress=Progress(decay=OrderedDecay(start=1, rounds=1)))
+    over = replace(position, progress=Progress(decay=OrderedDecay(start=0, rounds=1)), round=Round(1))
+    second = with_order(decay_of(store.snapshot, 2, NOW), parts.AUTHORITY)
+    with pytest.raises(MalformedRecord, match="ends already"):
+        check_candidate(second, replace(store.snapshot, position=decaying), None, NOW, store.blob_sizes)
+    close = store.candidate("all contributed", NOW).model_copy(update={"round": 1})
+    with pytest.raises(StateError, match="after the run's end"):
+        check_candidate(close, replace(store.snapshot, position=over), None, NOW, store.blob_sizes)
+
+
+def test_a_close_that_says_another_progress_gets_no_vote(store: RunStore) -> None:
+    close = store.candidate("all contributed", NOW)
+    with pytest.raises(StateError, match="another progress"):
+        check(store, close.model_copy(update={"progress": Progress(tokens=1)}))
 
 
 def ban(store: RunStore, *keys: Identity) -> StandingChange:

@@ -33,6 +33,7 @@ from barnraise.network.swarm import Swarm
 from coordinator.rounds.delegating import Delegating, request_closers
 from coordinator.rounds.joint_closing import JointClosing, LogIsVoid, joint_closing
 from coordinator.run_folder import ARCHIVE, DELEGATION
+from coordinator.store.next_entry import decay_of
 from coordinator.store.rolling_back import rollback_to
 from coordinator.store.run_state import CoordinatorAddresses
 from coordinator.store.run_store import RunStore
@@ -334,6 +335,28 @@ def test_the_closers_agree_on_a_rollback_and_one_that_was_away_passes_void_round
     follow(hub, third, after=first)
     assert len(set(states(hub))) == 1
     assert states(hub)[2][0] == 5
+
+
+def test_the_closers_agree_on_a_decay_and_close_nothing_after_its_end(hub: Hub) -> None:
+    first, second, third = CLOSERS
+    store = hub.stores[first.public]
+    entry = with_order(decay_of(store.snapshot, 1, parts.NOW), parts.AUTHORITY)
+    hub.joints[first.public].propose_amendment(entry)
+    asyncio.run(hub.settle())
+    hub.away = {third.public}
+    for _ in range(2):
+        propose(hub, first)
+        asyncio.run(hub.settle())
+    assert [each.snapshot.ended_after for each in hub.stores.values()] == [2, 2, None]
+    propose(hub, second)
+    asyncio.run(hub.settle())
+    assert [state[0] for state in states(hub)] == [2, 2, 0]
+    hub.away = set()
+    follow(hub, third, after=first)
+    assert len(set(states(hub))) == 1
+    positions = {each.snapshot.position for each in hub.stores.values()}
+    assert len(positions) == 1
+    assert hub.stores[third.public].snapshot.ended_after == 2
 
 
 def test_a_head_that_names_another_successor_is_ignored(hub: Hub) -> None:

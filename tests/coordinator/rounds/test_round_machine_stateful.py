@@ -16,6 +16,7 @@ from coordinator.reasons.rounds import (
     MisfitReason,
     ReopenReason,
     RunHalted,
+    RunOver,
     WaitReason,
     WrongRound,
 )
@@ -217,11 +218,11 @@ reached by others while the coordinator is away."""
 ANSWERS = {
     *((CloseNow, reason) for reason in get_args(CloseReason)),
     *((Reopen, reason) for reason in get_args(ReopenReason)),
-    *((Wait, reason) for reason in get_args(WaitReason) if reason is not RunHalted),
+    *((Wait, reason) for reason in get_args(WaitReason) if reason not in (RunHalted, RunOver)),
     *((Misfit, reason) for reason in get_args(MisfitReason) if reason is not WrongRound),
 }
 """Every decision and reason of the coordinator. It checks no commit for another round, and no
-run is halted."""
+run is halted, or ends."""
 
 
 def test_every_decision_and_every_reason_occurs() -> None:

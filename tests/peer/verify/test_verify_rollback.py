@@ -13,7 +13,7 @@ from barnraise.contract.records import blob_name
 from barnraise.contract.spec import Schedule
 from barnraise.core.errors import UserError
 from barnraise.core.ids import StateHash
-from coordinator.store.next_entry import rollback_of
+from coordinator.store.next_entry import decay_of, rollback_of
 from coordinator.store.rolling_back import rollback_to
 from coordinator.store.run_store import RunStore
 from peer.verify.proof import FromCheckpoint
@@ -51,6 +51,19 @@ def test_void_rounds_are_passed_over(tmp_path: Path) -> None:
 def test_a_checkpoint_of_a_void_round_is_withdrawn(tmp_path: Path, round: int) -> None:
     with rolled_back(tmp_path / "run") as store, pytest.raises(UserError, match=f"round {round} is void"):
         proved(options(archive(store), revision=str(round)))
+
+
+def test_a_run_that_ended_by_a_decay_is_replayed_with_its_rates(tmp_path: Path) -> None:
+    spec = parts.scheduled(SPEC, Schedule(warmup_rounds=1))
+    with run_of(tmp_path / "run", rounds=1, spec=spec) as store:
+        store.amend(decay_of(store.snapshot, 2, parts.NOW), parts.NOW)
+        for _ in range(3):
+            train_round(store, ADA)
+        assert store.snapshot.ended_after == 4
+        found = proved(options(archive(store)))
+        assert (found.rounds, found.state) == (4, store.state.hash())
+        for start in (1, 2, 3):
+            assert proved(options(archive(store), start=start)).state == store.state.hash()
 
 
 @pytest.mark.parametrize("wrong", [-1, 0])
