@@ -83,7 +83,7 @@ def join(
     data_dir: Path | None,
     cache_dir: Path,
 ) -> None:
-    """Train in the run of INVITE until Ctrl-C.
+    """Train in the run of INVITE until Ctrl-C, or until the run ends.
 
     The first Ctrl-C finishes the current step and sends what was trained; the second stops at once.
     The same command resumes your work.
@@ -100,7 +100,7 @@ def join(
     from peer.messages.archive import archive_message
     from peer.messages.audit import audit_message
     from peer.messages.training import training_message
-    from peer.messages.volunteer import volunteer_message
+    from peer.messages.volunteer import parting_message, volunteer_message
     from peer.volunteer.display import display_for
     from peer.volunteer.join import join as join_run
     from peer.volunteer.join_options import JoinDisplays, JoinSettings
@@ -125,5 +125,6 @@ def join(
         download_display(PlainConsole(stderr=True), archive_message, log.info),
         training_message,
         lambda event: log.info("%s", audit_message(event)),
+        parting_message,
     )
     asyncio.run(join_run(wanted, folder, cache_dir, settings, displays))

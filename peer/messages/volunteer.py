@@ -143,7 +143,7 @@ def _exchange(reason: volunteer.ExchangeReason) -> str:
 
 
 def _change_of_state(
-    reason: volunteer.Starting | volunteer.CatchUpReason | volunteer.NewerState | volunteer.AskedToStop,
+    reason: volunteer.Starting | volunteer.CatchUpReason | volunteer.NewerState | volunteer.LeaveReason,
 ) -> str:
     match reason:
         case volunteer.Starting():
@@ -160,6 +160,20 @@ def _change_of_state(
             return "the newest state is here: rebasing onto it"
         case volunteer.AskedToStop():
             return "you asked to stop"
+        case volunteer.RunOver(rounds):
+            return f"the run is over after {_folded(rounds)}"
+        case _:
+            assert_never(reason)
+
+
+def parting_message(reason: volunteer.LeaveReason) -> str:
+    """What the user of a volunteer that ends can do next."""
+    match reason:
+        case volunteer.AskedToStop():
+            return "Come back with the same command."
+        case volunteer.RunOver(rounds):
+            over = f"The run is over after {_folded(rounds)}"
+            return f"{over}. Get what it trained by `peer download`, with the same invite."
         case _:
             assert_never(reason)
 
@@ -235,6 +249,10 @@ def _steps(advice: StepsPerRound) -> str:
 
 def _rounds(count: int) -> str:
     return "a round's" if count == 1 else f"{count} rounds'"
+
+
+def _folded(rounds: int) -> str:
+    return f"{rounds} round" if rounds == 1 else f"{rounds} rounds"
 
 
 def _long(seconds: float) -> str:

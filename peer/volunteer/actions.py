@@ -47,6 +47,8 @@ class HeadFacts:
     log: LogNews = LogNews.NONE
     halted: bool = False
     """The log says that no round closes until the maintainer decides."""
+    ended_after: int | None = None
+    """Rounds that are folded where the log says that the run has ended; None where it has not."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ class Hold:
 class Leave:
     """Stop."""
 
-    reason: reasons.AskedToStop
+    reason: reasons.LeaveReason
 
 
 Action = Train | Publish | CatchUp | Merge | Hold | Leave

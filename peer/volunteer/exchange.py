@@ -102,6 +102,12 @@ class Exchange:
         """Whether the log says that no round closes until the maintainer decides."""
         return self.follower.tip.position.halted
 
+    @property
+    def ended_after(self) -> int | None:
+        """Rounds that are folded where the run has ended, as the log says; None where it has not."""
+        position = self.follower.tip.position
+        return position.step if position.is_over(self.follower.charter.spec) else None
+
     def look(self) -> None:
         """Collect a task that has ended. Raises the errors that end the program: MachineError, StateError."""
         if self._task is not None and self._task.done():

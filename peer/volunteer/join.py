@@ -41,6 +41,7 @@ from peer.volunteer.machine import Machine, load_trainer, prepare, without_gpu
 from peer.volunteer.node import Node, enter, leave_on_signals, or_leave, start_node
 from peer.volunteer.prefetch import Prefetch
 from peer.volunteer.proofs import PROOFS, Proofs
+from peer.volunteer.reasons import RunOver
 from peer.volunteer.samples import Samples, fetch_index
 from peer.volunteer.saved_state import NotSaved, SavedState, SavedWork
 from peer.volunteer.waiting import Loop, persist
@@ -59,12 +60,15 @@ async def join(
     displays: JoinDisplays,
     timing: Timing = TIMING,
 ) -> None:
-    """Take part in a run until Ctrl-C."""
+    """Take part in a run until Ctrl-C, or until it ends."""
     leaving = leave_on_signals()
     with owned_folder(folder, "peer"), ticking(AwakeClock()) as awake:
         entering = enter(invite, folder, settings.name, credit=settings.credit, timing=timing)
         entered = await or_leave(entering, leaving)
         charter, identity = entered.charter, entered.identity
+        if (ended := entered.joined.head.ended_after) is not None:
+            log.info("%s", displays.parting(RunOver(ended)))
+            return
         log.info("joined %s: %s", charter.run, charter.spec.description or charter.spec.model.source)
         at = entered.search.invite
         preparing = prepare(at, identity.public, charter, cache, settings, displays, timing)
@@ -73,7 +77,6 @@ async def join(
         node = await or_leave(persist(starting, identity.public, timing), leaving)
         try:
             await node.kept(_take_part(node, machine, folder, settings, displays, leaving))
-            log.info("left; up %s, down %s. Come back with the same command.", *_traffic(node.swarm))
         except InvalidRun as error:
             await report_fault(
                 entered.search.invite, identity, machine.device.name, error, node.clock, timing
@@ -89,13 +92,14 @@ async def _take_part(
     displays: JoinDisplays,
     leaving: asyncio.Event,
 ) -> None:
-    """Train until the user leaves; on the CPU from where a GPU fails, unless the user chose the GPU."""
+    """Train until the user leaves or the run ends; on the CPU where a GPU fails, unless it was chosen."""
     while True:
         assembling = functools.partial(_volunteer, node, machine, folder, settings, displays, leaving)
         try:
             volunteer = await or_leave(persist(assembling, node.identity.public, node.timing), leaving)
             with displays.status:
-                await volunteer.run()
+                reason = await volunteer.run()
+            log.info("left; up %s, down %s. %s", *_traffic(node.swarm), displays.parting(reason))
             return
         except (DeviceFailed, TooLargeForMemory) as error:
             if settings.device != "auto" or machine.device.torch_device == "cpu":

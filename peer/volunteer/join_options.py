@@ -14,6 +14,7 @@ from peer.training.device import DeviceReason
 from peer.training.memory_fit import Fit, FrozenPrecision
 from peer.volunteer.display import StatusDisplay
 from peer.volunteer.node import NetworkSettings
+from peer.volunteer.reasons import LeaveReason
 
 Render = Callable[[DeviceReason | Fit], str]
 """`peer.messages.training.training_message`."""
@@ -30,6 +31,8 @@ class JoinDisplays:
     """For the choices that the machine determines."""
     audit: Callable[[AuditEvent], None]
     """For what the auditor does, where there is one."""
+    parting: Callable[[LeaveReason], str]
+    """For what to do next, at the end."""
 
 
 class JoinSettings(Strict):

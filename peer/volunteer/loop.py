@@ -43,7 +43,7 @@ from peer.volunteer.head_follower import HeadFollower
 from peer.volunteer.local_training import LocalTraining
 from peer.volunteer.log_copy import LogCopy
 from peer.volunteer.policy import plan, plan_during_step
-from peer.volunteer.reasons import ActionReason, Starting, StepSkipped
+from peer.volunteer.reasons import ActionReason, LeaveReason, Starting, StepSkipped
 from peer.volunteer.samples import Samples
 from peer.volunteer.waiting import Loop, Patience, until_done
 
@@ -99,8 +99,8 @@ class Volunteer:
     def head(self) -> Head:
         return self.heads.head
 
-    async def run(self) -> None:
-        """Take part until `leaving` is set. Raises what ends a volunteer (`faults`)."""
+    async def run(self) -> LeaveReason:
+        """Take part until `leaving` is set, or the run is over. Raises what ends a volunteer (`faults`)."""
         await asyncio.to_thread(self.training.start)
         await until_done(self.exchange.save, self.timing)
         copying: Loop = functools.partial(self.log_copy.follow, lambda: self.head)
@@ -116,6 +116,7 @@ class Volunteer:
             await self._leave()
             if self._displaced is not None:
                 raise self._displaced
+            return action.reason
         finally:
             self.exchange.stop()
             for task in tasks:
@@ -143,9 +144,8 @@ class Volunteer:
 
     async def _train(self) -> None:
         training, spec = self.training, self.spec
-        counts_in, start = training.counts_in, training.samples
         away = self.heads.away() is not None
-        batch = await self.samples.batch(counts_in, start, spec.train.batch, away=away)
+        batch = await self.samples.batch(training.counts_in, training.samples, spec.train.batch, away=away)
         self._patience.over()
         began = self.awake()
         step = asyncio.create_task(asyncio.to_thread(training.step, batch))
@@ -168,8 +168,8 @@ class Volunteer:
         self.display.notify(skipped)
         if skipped.resets > 1:
             first, longest = self.timing.first_wait, self.timing.longest_wait
-            seed, attempt = self.identity.public, skipped.resets - 2
-            await asyncio.sleep(backoff_seconds(seed, attempt, first=first, longest=longest))
+            seed = self.identity.public
+            await asyncio.sleep(backoff_seconds(seed, skipped.resets - 2, first=first, longest=longest))
 
     async def _act_during_step(self, elapsed: float) -> None:
         match plan_during_step(self._view(), elapsed):
@@ -301,6 +301,7 @@ class Volunteer:
             outdated=self.heads.is_outdated(),
             log=self.exchange.log_news(head),
             halted=self.exchange.halted,
+            ended_after=self.exchange.ended_after,
         )
         return View(
             now=now,

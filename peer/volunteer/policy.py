@@ -33,7 +33,7 @@ def plan(view: View) -> Action:
     return (
         _first(LEAVING, view)
         or _first(TAKING_UP, view)
-        or _is_halted(view)
+        or _no_round_closes(view)
         or _coordinator_is_behind(view)
         or (_in_exchange(view) and _first(DURING_EXCHANGE, view))
         or (not view.head.turn and _first(OUT_OF_TURN, view))
@@ -71,11 +71,7 @@ def announce_step(view: View, elapsed: float) -> Train | None:
 
 
 def _first(rules: tuple[Rule, ...], view: View) -> Action | None:
-    for rule in rules:
-        action = rule(view)
-        if action is not None:
-            return action
-    return None
+    return next((action for rule in rules if (action := rule(view)) is not None), None)
 
 
 # Leaving
@@ -137,7 +133,9 @@ TAKING_UP: tuple[Rule, ...] = (
 )
 
 
-def _is_halted(view: View) -> Action | None:
+def _no_round_closes(view: View) -> Action | None:
+    if view.head.ended_after is not None and _idle(view):
+        return Leave(reasons.RunOver(view.head.ended_after))
     return Hold(reasons.RunHalted(), sits_out=True) if view.head.halted else None
 
 

@@ -261,6 +261,14 @@ class AskedToStop(Reason):
     """The user stops the volunteer."""
 
 
+@dataclass(frozen=True)
+class RunOver(Reason):
+    """The run has ended: no other round opens."""
+
+    rounds: int
+    """That are folded."""
+
+
 ExchangeReason = ContributionOut | FoldingRounds | ContributionLost
 StepReason = TimeToTrain | StepEndsAfterClose | StepOutlastsRound | StepIsLate | OutOfTurn | CoordinatorAway
 TrainReason = StepReason | ExchangeReason
@@ -279,5 +287,6 @@ WaitReason = (
     | AwayForLong
 )
 HoldReason = WaitReason | ExchangeReason
+LeaveReason = AskedToStop | RunOver
 Notice = StepSkipped | OwnLossNotLowered | OwnStanding | Paused | ClockSet | Divergence
-ActionReason = Starting | TrainReason | PublishReason | CatchUpReason | NewerState | HoldReason | AskedToStop
+ActionReason = Starting | TrainReason | PublishReason | CatchUpReason | NewerState | HoldReason | LeaveReason

@@ -21,7 +21,7 @@ from peer.messages.download import download_message
 from peer.messages.evaluate import evaluation_message
 from peer.messages.training import training_message
 from peer.messages.verify import difference_message, proof_message, verify_message
-from peer.messages.volunteer import volunteer_message
+from peer.messages.volunteer import parting_message, volunteer_message
 from peer.training.device import AppleGpuChosen, BrokenGpu, CpuChosen, CudaChosen, DeviceReason
 from peer.training.memory_fit import Fit, MemoryNeed
 from peer.verify import events as verify
@@ -137,6 +137,7 @@ VOLUNTEER: list[tuple[volunteer.ActionReason | Advice | volunteer.Notice, str]] 
     (volunteer.FoldingRounds(), "folding the rounds since ours"),
     (volunteer.FoldingRounds(Meanwhile.TRAIN), "folding the rounds since ours; training goes on"),
     (volunteer.AskedToStop(), "you asked to stop"),
+    (volunteer.RunOver(1), "the run is over after 1 round"),
     (
         StepsPerRound(StepCount.FIT, 50.0, 8, 2.0, 100.0),
         "a step of 8 samples takes 2.0 s here: about 50 in a round of 100 s",
@@ -175,6 +176,13 @@ VOLUNTEER: list[tuple[volunteer.ActionReason | Advice | volunteer.Notice, str]] 
 @pytest.mark.parametrize(("reason", "message"), VOLUNTEER, ids=[type(r).__name__ for r, _ in VOLUNTEER])
 def test_volunteer_messages(reason: volunteer.ActionReason | Advice, message: str) -> None:
     assert volunteer_message(reason) == message
+
+
+def test_what_the_user_of_a_volunteer_that_ends_can_do_next() -> None:
+    assert parting_message(volunteer.AskedToStop()) == "Come back with the same command."
+    assert parting_message(volunteer.RunOver(9)) == (
+        "The run is over after 9 rounds. Get what it trained by `peer download`, with the same invite."
+    )
 
 
 TRAINING: list[tuple[DeviceReason | Fit, str]] = [

@@ -138,7 +138,7 @@ def test_a_record_of_unknown_shape(tmp_path: Path) -> None:
 # The coordinator
 
 
-DISPLAYS = JoinDisplays(StatusLines(volunteer_message), DownloadLines(archive_message), str, print)
+DISPLAYS = JoinDisplays(StatusLines(volunteer_message), DownloadLines(archive_message), str, print, str)
 
 
 def test_a_coordinator_with_another_key(store: RunStore, tmp_path: Path) -> None:

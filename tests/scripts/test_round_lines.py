@@ -48,6 +48,7 @@ NOT_TRAINING: list[ActionReason] = [
     reasons.FoldingRounds(),
     reasons.FoldingRounds(Meanwhile.TRAINED_AHEAD),
     reasons.AskedToStop(),
+    reasons.RunOver(4),
 ]
 
 

@@ -116,6 +116,7 @@ class FakeExchange:
     proof: BlobHash | None = None
     weight: None = None
     halted: bool = False
+    ended_after: int | None = None
     trend: LossTrend = field(default_factory=LossTrend)
     busy: Exchanging = Exchanging.IDLE
     caught_up: threading.Event = field(default_factory=threading.Event)

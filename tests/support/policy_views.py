@@ -33,7 +33,7 @@ WORKING = View(
 )
 AWAY = 21.0
 PARTS = {
-    "head": ("away", "differs", "checkpoint", "turn", "swarm_tokens", "outdated", "halted"),
+    "head": ("away", "differs", "checkpoint", "turn", "swarm_tokens", "outdated", "halted", "ended_after"),
     "work": ("round", "contribution", "tokens", "steps"),
     "durations": ("step", "train", "exchange_took", "send", "ahead"),
 }

@@ -10,10 +10,12 @@ from barnraise.contract.divergence import LossJumped, LossTrend
 from barnraise.contract.records import Presence
 from barnraise.core.errors import BarnraiseError, KeyInUse, Unreachable
 from barnraise.core.ids import Millis, Round
-from peer.volunteer.actions import Exchanging
+from peer.volunteer.actions import Exchanging, Leave
 from peer.volunteer.durations import ExchangeShare, StepCount, StepsPerRound
+from peer.volunteer.policy import plan
 from peer.volunteer.reasons import (
     RoundClosed,
+    RunOver,
     StepOutlastsRound,
     TimeIsOver,
     TimeToTrain,
@@ -131,6 +133,15 @@ def test_advice_is_shown_once_per_meaning() -> None:
     (advice,) = played(play).display.advice
     assert isinstance(advice, StepsPerRound)
     assert advice.count is StepCount.FIT
+
+
+def test_a_volunteer_leaves_by_itself_where_the_run_has_ended() -> None:
+    async def play(stage: Stage) -> None:
+        stage.exchange.ended_after = 4
+        view = stage.volunteer._view()
+        assert plan(view) == Leave(RunOver(4))
+
+    assert played(play).training.tokens == 0
 
 
 @pytest.mark.parametrize(("has_work", "calls"), [(True, ["finish", "put aside"]), (False, ["finish"])])

@@ -11,6 +11,7 @@ from peer.volunteer.actions import (
     Action,
     CatchUp,
     Hold,
+    Leave,
     Publish,
     Train,
     View,
@@ -49,6 +50,7 @@ FOLD_2 = CatchUp(reasons.RoundClosed(Round(2)), False)
 OTHERS_TURN = Train(reasons.OutOfTurn(), sits_out=True)
 
 HALTED = Hold(reasons.RunHalted(), sits_out=True)
+OVER = Leave(reasons.RunOver(4))
 
 OVERLAP: list[tuple[View, Action]] = [
     # Whether, by the spec and by how long the exchange takes.
@@ -105,6 +107,16 @@ HALT: list[tuple[View, Action]] = [
     (seen(halted=True, leaving=True), Publish(reasons.LeavingWithWork())),
     (seen(halted=True, exchange=FOLDED), MERGE),
     (seen(halted=True, round=Round(2)), FOLD_2),
+]
+
+END: list[tuple[View, Action]] = [
+    (seen(ended_after=4), OVER),
+    (seen(ended_after=4, halted=True), OVER),
+    (published(ALWAYS, ended_after=4), OVER),
+    (out_of_turn(ended_after=4, away=AWAY), OVER),
+    (seen(ended_after=4, exchange=FOLDED), MERGE),
+    (seen(ended_after=4, round=Round(2)), FOLD_2),
+    (seen(ended_after=4, leaving=True, tokens=0), STOP),
 ]
 
 SLOW: list[tuple[View, Action]] = [
@@ -216,7 +228,7 @@ RULES: list[tuple[View, Action]] = [
     (seen(leaving=True, now=after(120)), STOP),
     (seen(leaving=True, round=Round(2)), STOP),
 ]
-ALL = [*RULES, *ABSENCE, *OVERLAP, *TAKE_UP, *SLOW, *TURNS, *HALT]
+ALL = [*RULES, *ABSENCE, *OVERLAP, *TAKE_UP, *SLOW, *TURNS, *HALT, *END]
 
 
 @pytest.mark.parametrize(("view", "action"), ALL, ids=[type(action.reason).__name__ for _, action in ALL])

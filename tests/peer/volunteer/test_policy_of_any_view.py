@@ -44,6 +44,7 @@ views = st.builds(
         swarm_tokens=st.integers(0, 400),
         outdated=st.booleans(),
         halted=st.booleans(),
+        ended_after=st.sampled_from([None, 4]),
     ),
     work=st.builds(
         LocalWork,
@@ -112,5 +113,9 @@ def test_every_view_has_an_action_that_it_allows(view: View) -> None:
             assert view.exchange is Exchanging.FOLDED
         case Hold():
             assert not view.leaving
+        case Leave(reason=reasons.RunOver(rounds)):
+            assert rounds == view.head.ended_after
+            assert not view.leaving
+            assert idle
         case Leave():
             assert view.leaving
