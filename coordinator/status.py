@@ -34,6 +34,7 @@ def render(status: RunStatus) -> str:
     console = PlainConsole(file=text, width=100, force_terminal=False)
     console.print(f"{one_line(status.run)}: round {status.round}, {one_line(status.phase)}")
     console.print(f"  {one_line(status.waiting_for)}")
+    console.print(f"  {one_line(status.length)}")
     console.print(f"  {status.tokens:,} tokens so far, training loss {loss} in the last round")
     console.print(f"  state {one_line(short(status.state))} of round {status.state_round}")
     console.print(f"  newest checkpoint: round {status.checkpoint_round}")

@@ -11,6 +11,7 @@ from barnraise.core.units import format_bytes
 from barnraise.rehearsal.outcomes import rehearsal_message, structure_message
 from coordinator.messages.dataset import dataset_report, render_report
 from coordinator.messages.estimates import Rows, memory_rows, pace_rows
+from coordinator.messages.length import planned_length
 from coordinator.messages.objections import objection_message
 from coordinator.messages.preview import preview_lines
 from coordinator.messages.setup import codec_choice, codec_setting, not_redistributable, spec_warning
@@ -37,7 +38,7 @@ def check_report(report: CheckReport) -> str:
         ("the data", _data(report)),
         (f"memory of a volunteer, {_frozen(report)}micro-batch 1, by estimate", _memory(report)),
         (f"how fast {_count(report.peers, 'volunteer')} train, a rough estimate", _pace(report)),
-        ("what a round takes", _round(report)),
+        ("how long the run is, and what a round takes", _round(report)),
         ("what the coordinator needs", _coordinator(report)),
         ("what the coordinator serves to anyone", _served(report)),
     ]
@@ -117,6 +118,7 @@ def _round(report: CheckReport) -> Rows:
         f" {report.exchange / seconds:.1%} of a round of {seconds:g} s"
     )
     return [
+        ("the run", planned_length(report.spec)),
         (
             "a contribution",
             f"{format_bytes(needs.blob)}; a volunteer sends about {format_bytes(needs.up)} and receives"

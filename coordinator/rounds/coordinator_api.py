@@ -25,6 +25,7 @@ from barnraise.core.rates import Allowance, Rates
 from barnraise.core.signed import Signed, sign
 from coordinator.checkpoints.keeper import CheckpointKeeper
 from coordinator.messages.checkpoints import evaluation_message, pending_message
+from coordinator.messages.length import length_so_far
 from coordinator.messages.rounds import claim_refusal, misfit_message, progress_message
 from coordinator.reasons.entrance import Banned
 from coordinator.reasons.rounds import ClaimReason
@@ -191,7 +192,7 @@ class CoordinatorApi:
         return RunStatus(
             run=run.charter.run,
             round=run.round,
-            phase=phase.value,
+            phase="over" if run.is_over else phase.value,
             waiting_for=progress_message(self.session.progress),
             state=run.tip.state,
             state_round=run.tip.round,
@@ -201,6 +202,7 @@ class CoordinatorApi:
             checkpoint_round=run.newest_checkpoint.value.round,
             evaluation=pending_message(self.publisher.pending_evaluation()),
             peers=members.statuses(now, run.claims, self.session.open_round.not_awaited),
+            length=length_so_far(run.position, run.spec),
             rehearsed=run.charter.rehearsed,
             faults=self.faults.statuses(now),
         )

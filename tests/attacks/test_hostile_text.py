@@ -53,7 +53,8 @@ def status_with(text: str) -> RunStatus:
     )
     return RunStatus(
         run=text, round=3, phase=text, waiting_for=text, state=text, state_round=3, tokens=1, loss=None,
-        checkpoint_round=0, divergence=text or "x", evaluation=text or "x", peers=(peer,), rehearsed=True,
+        checkpoint_round=0, divergence=text or "x", evaluation=text or "x", peers=(peer,),
+        rehearsed=True, length=text,
         faults=(FaultStatus(key=text, device=text, problem=text, seconds_ago=60.0),),
     )  # fmt: skip
 

@@ -31,6 +31,7 @@ def rendered(name: str, problem: str = "", not_awaited: str = "") -> str:
         checkpoint_round=0,
         divergence="",
         evaluation="",
+        length="round 3 is number 4 of 9 planned",
         peers=(peer,),
         faults=(FaultStatus(key="b" * 64, device="cpu", problem=problem, seconds_ago=60.0),),
     )
@@ -45,6 +46,10 @@ def test_what_volunteers_write_is_shown_as_it_is(text: str) -> None:
 
 def test_what_volunteers_write_does_not_control_the_terminal() -> None:
     assert "\x1b" not in rendered("\x1b[31mada", "\x1b]0;x\x07")
+
+
+def test_it_says_how_far_the_run_is() -> None:
+    assert "round 3 is number 4 of 9 planned" in rendered("ada")
 
 
 def test_it_says_for_whom_no_close_waits() -> None:

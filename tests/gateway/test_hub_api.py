@@ -260,3 +260,8 @@ def test_the_page_says_that_a_run_is_not_rehearsed_until_it_closed_a_round(
     shown = catalogue()
     shown = replace(shown, index=shown.index.model_copy(update={"closed": closed}), rehearsed=rehearsed)
     assert ("not rehearsed" in page(shown, "http://a:1")) is noted
+
+
+def test_the_page_has_the_planned_length_of_a_run() -> None:
+    assert "; planned:" not in page(catalogue(), "http://a:1")
+    assert "; planned: 500." in page(replace(catalogue(), planned=500), "http://a:1")

@@ -41,6 +41,7 @@ class RunStatus(Strict):
     round: int
     """The open round."""
     phase: str
+    """train, publish or close; over where the run has ended."""
     waiting_for: str
     """Why the round is still open, and until when."""
     state: str
@@ -57,6 +58,8 @@ class RunStatus(Strict):
     evaluation: str
     """What the newest checkpoint without a held-out loss waits for; empty without vouched volunteers."""
     peers: tuple[PeerStatus, ...]
+    length: str = ""
+    """How far the run is, and its learning rate."""
     rehearsed: bool = True
     """Whether the coordinator took one step on the data before the run began."""
     faults: tuple[FaultStatus, ...] = ()

@@ -92,7 +92,7 @@ class ArchiveFolder:
                 self._version, self._again = opened.version, math.inf
                 try:
                     index = parse_index(file.read(MAX_INDEX_BYTES + 1))
-                    self._catalogue = Catalogue(index, self._all_files(index), self._rehearsed(index))
+                    self._catalogue = self._catalogue_of(index)
                 except MalformedRecord as error:
                     log.warning("%s: %s", self.folder, error.problem)
             return self._catalogue
@@ -117,16 +117,22 @@ class ArchiveFolder:
         version = f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}"
         return OpenFile(file, found.st_size, int(found.st_mtime), version)
 
-    def _rehearsed(self, index: ArchiveIndex) -> bool:
+    def _catalogue_of(self, index: ArchiveIndex) -> Catalogue:
+        files, charter = self._all_files(index), self._charter(index)
+        if charter is None:
+            return Catalogue(index, files)
+        return Catalogue(index, files, charter.rehearsed, charter.spec.train.schedule.rounds)
+
+    def _charter(self, index: ArchiveIndex) -> Charter | None:
         wire = self._read(CHARTER, MAX_CHARTER_BYTES)
         if wire is None:
-            return True
+            return None
         try:
             charter = open_signed(Charter, wire, signer=authority_of(index), limit=MAX_CHARTER_BYTES)
         except TrustError as error:
             log.warning("%s of %s: %s", CHARTER, self.folder, error.problem)
-            return True
-        return charter.value.rehearsed
+            return None
+        return charter.value
 
     def _all_files(self, index: ArchiveIndex) -> dict[str, Files]:
         known = self._catalogue.files if self._catalogue is not None else {}

@@ -21,6 +21,8 @@ class Catalogue:
     """By the hash of the manifest."""
     rehearsed: bool = True
     """As the charter has it; True where the archive has no valid charter."""
+    planned: int | None = None
+    """Rounds, as the charter has them; None for no number."""
 
     def repos(self, kind: Kind) -> list[Repo]:
         return [repo for whole in self.index.repos if whole.kind == kind and (repo := self._readable(whole))]

@@ -41,7 +41,8 @@ def page(catalogue: Catalogue, url: str) -> str:
 <style>{STYLE}</style></head><body>
 <h1>{escape(index.run)}</h1>
 <p>Volunteers train this model together with Barnraise. Its checkpoints are here for the tools of the
-Hugging Face Hub and for plain downloads. Rounds closed so far: {index.closed}.{_rehearsal(catalogue)}</p>
+Hugging Face Hub and for plain downloads. Rounds closed so far:
+{index.closed}{_planned(catalogue)}.{_rehearsal(catalogue)}</p>
 <p>Set these variables in a terminal. The second one keeps your Hub token from being sent here.</p>
 <pre>export HF_ENDPOINT={escape(url)} HF_HUB_DISABLE_IMPLICIT_TOKEN=1</pre>
 {"".join(_repo(catalogue, repo, url) for repo in repos) or "<p>There is no checkpoint yet.</p>"}
@@ -56,6 +57,10 @@ key; <code>manifest.json</code> has the same content in readable form. This serv
 
 
 _KINDS: tuple[Literal["model", "dataset"], ...] = ("model", "dataset")
+
+
+def _planned(catalogue: Catalogue) -> str:
+    return "" if catalogue.planned is None else f"; planned: {catalogue.planned}"
 
 
 def _rehearsal(catalogue: Catalogue) -> str:
