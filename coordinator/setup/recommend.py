@@ -13,6 +13,7 @@ import math
 from barnraise.contract.spec import LONGEST, AdamW, Dense, RunSpec, Sgd, Sparse
 from barnraise.contract.state import Layout
 from barnraise.fold.codec import typical_blob
+from barnraise.models.muon_work import operations, turns
 from coordinator.reasons.setup import (
     LARGEST_SHARE,
     LOWEST_DENSITY,
@@ -38,7 +39,6 @@ ROUNDS_PER_DENSITY = 4
 LARGEST_MUON_SHARE = 0.25
 """Of a step's work that Muon may add to it."""
 
-_MUON_ITERATIONS = 5
 _ENDS = ("embed_tokens", "lm_head")
 """In the names of tensors that AdamW steps: the embeddings of tokens and output, as LLaMA has them."""
 _GRACE_SHARE = 1.5
@@ -104,15 +104,11 @@ def find_warnings(spec: RunSpec, tensors: Layout, peers: int, uplink_mbit: float
 def muon_share(tensors: Layout, tokens: int) -> float:
     """What Muon's own work adds to a training step on `tokens` tokens, as a share of it.
 
-    A step takes 6 operations a parameter and token. Muon's are five Newton-Schulz iterations of three
-    products for each matrix inside the blocks (Jordan et al. 2024), for any number of tokens.
+    A step takes 6 operations a parameter and token. Muon's are those of `barnraise.models.muon_work` for each
+    matrix inside the blocks whose turn it is, for any number of tokens.
     """
-    work = 0
-    for name, shape in tensors:
-        if len(shape) == 2 and not any(end in name for end in _ENDS):
-            less, more = sorted(shape)
-            work += _MUON_ITERATIONS * (4 * less * less * more + 2 * less**3)
-    return work / (6 * tensors.parameters * tokens)
+    shapes = [shape for name, shape in tensors if len(shape) == 2 and not any(end in name for end in _ENDS)]
+    return operations(shapes) / turns(shapes) / (6 * tensors.parameters * tokens)
 
 
 def _exchange_warnings(spec: RunSpec, exchange: float, smaller: Dense | Sparse | None) -> list[SpecWarning]:

@@ -19,6 +19,7 @@ from barnraise.contract.spec import InnerSpec
 from barnraise.contract.state import Array
 from barnraise.core.errors import StateError
 from peer.training.local_model import LocalModel
+from peer.training.muon import CpuMuon
 
 OptimizerState = Mapping[str, npt.NDArray[Any]]
 """An inner optimizer's state as plain arrays, for a safetensors file."""
@@ -38,13 +39,7 @@ class InnerOptimizer:
         self._kinds = {name: _MUON if name in matrices else _ADAMW for name in self._params}
         self._by_kind: dict[tuple[str, ...], torch.optim.Optimizer] = {}
         if muon := self._of_kind(_MUON):
-            self._by_kind[_MUON] = torch.optim.Muon(
-                muon,
-                lr=inner.lr,
-                momentum=inner.momentum,
-                weight_decay=inner.weight_decay,
-                adjust_lr_fn="match_rms_adamw",
-            )
+            self._by_kind[_MUON] = _muon(muon, inner, model.device)
         if adamw := self._of_kind(_ADAMW):
             self._by_kind[_ADAMW] = torch.optim.AdamW(
                 adamw,
@@ -92,7 +87,7 @@ class InnerOptimizer:
             state.pop(parameter, None)
             if steps:
                 kept = {k: torch.tensor(saved[f"{k}/{name}"], device=parameter.device) for k in kinds}
-                state[parameter] = kept | ({"step": torch.tensor(float(steps))} if kinds == _ADAMW else {})
+                state[parameter] = kept | {"step": torch.tensor(float(steps))}
 
     def _of_kind(self, kinds: tuple[str, ...]) -> list[torch.nn.Parameter]:
         return [parameter for name, parameter in self._params.items() if self._kinds[name] == kinds]
@@ -103,6 +98,17 @@ class InnerOptimizer:
             state = self._by_kind[self._kinds[name]].state.get(parameter, {})
             for kind in self._kinds[name]:
                 yield name, kind, state
+
+
+def _muon(
+    matrices: list[torch.nn.Parameter], inner: InnerSpec, device: torch.device
+) -> torch.optim.Optimizer:
+    lr, momentum, decay = inner.lr, inner.momentum, inner.weight_decay
+    if device.type == "cpu":
+        return CpuMuon(matrices, lr=lr, momentum=momentum, weight_decay=decay)
+    return torch.optim.Muon(
+        matrices, lr=lr, momentum=momentum, weight_decay=decay, adjust_lr_fn="match_rms_adamw"
+    )
 
 
 def _shared(tensor: torch.Tensor) -> Array:

@@ -81,14 +81,16 @@ def muon(batch: int) -> RunSpec:
 
 def test_muon_needs_batches_large_enough_for_its_overhead() -> None:
     square = Layout((("embed_tokens", (50_000, 100)), ("layers.0.q_proj", (100, 100))))
-    assert muon_share(square, 1000) == 5 * 6 * 100**3 / (6 * 5_010_000 * 1000)
+    assert muon_share(square, 1000) == 4 * 100**2 * 200 / (6 * 5_010_000 * 1000)
     block = Layout((("layers.0.down_proj", (576, 1536)),))
-    few, enough = (find_warnings(muon(batch), block, 4, 1000) for batch in (4, 18))
+    few, enough = (find_warnings(muon(batch), block, 4, 1000) for batch in (4, 5))
     (warning,) = few
     assert isinstance(warning, MuonOverhead)
-    assert (warning.batch, warning.enough) == (4, 18)
+    assert (warning.batch, warning.enough) == (4, 5)
     assert warning.share > 0.25
     assert enough == []
+    large = Layout(tuple((f"layers.{i}.down_proj", (576, 1536)) for i in range(100)))
+    assert muon_share(large, 1000) == pytest.approx(muon_share(block, 1000) / 3), "a third of them in a step"
 
 
 def test_a_large_model_on_a_slow_uplink_gets_long_rounds() -> None:
