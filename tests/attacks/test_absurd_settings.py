@@ -44,7 +44,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "diloco": {
         "train": {"target": LORA, "schedule": {"rounds": 100, "tokens": 10**6}},
         "outer": {"kind": "sgd", "momentum": 0.5},
-        "checkpoint": {"rollback_rounds": 32},
+        "checkpoint": {"rollback_rounds": 32, "average": 4},
         "round": {"steps": 3, "target_tokens": 1000},
         "data": {"sources": [{"source": "y"}]},
         "trust": {"mode": "open", "vouched": [parts.ADA.public]},
