@@ -18,6 +18,8 @@ from coordinator.reasons.setup import (
     GraceTooShort,
     MuonOverhead,
     NotRedistributable,
+    OuterStrays,
+    RateStrays,
     SparseNotNeeded,
     SparseWithAdamW,
     SpecWarning,
@@ -126,6 +128,27 @@ def spec_warning(warning: SpecWarning) -> str:
             return (
                 f"Muon adds {share:.0%} to the work of a step of {batch} samples; its work does not grow with"
                 f' the batch. Set train.batch to {enough} or more, or train.inner.optimizer to "adamw".'
+            )
+        case OuterStrays() | RateStrays():
+            return _learns_less(warning)
+        case _:
+            assert_never(warning)
+
+
+def _learns_less(warning: OuterStrays | RateStrays) -> str:
+    match warning:
+        case OuterStrays(volunteers, kept, step, best):
+            return (
+                f"with {volunteers} volunteers the mean of a round kept {kept} % of what data parallel"
+                f" training gains over one machine, and another outer step {best} % (docs/PERFORMANCE.md)."
+                f" Set outer.lr to {step.lr:g}, outer.momentum to {step.momentum:g} and outer.nesterov to"
+                f" {'true' if step.nesterov else 'false'}."
+            )
+        case RateStrays(rate, usual):
+            return (
+                f"train.inner.lr is {rate:g}, and {usual:.2g} is usual for this model. In a test, two fifths"
+                " of the best rate halved what a round of four volunteers gains, and twice the best rate took"
+                f" a quarter of it (docs/PERFORMANCE.md). Set it to about {usual:.2g}."
             )
         case _:
             assert_never(warning)

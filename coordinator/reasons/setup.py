@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from barnraise.contract.spec import Dense, RunSpec, Sparse
+from barnraise.contract.spec import Dense, RunSpec, Sgd, Sparse
 from barnraise.core.reason import Reason
 from barnraise.rehearsal.outcomes import Rehearsal
 from coordinator.reasons.dataset import BuiltDataset
@@ -175,8 +175,37 @@ class MuonOverhead(Reason):
     """`train.batch` that would be enough."""
 
 
+@dataclass(frozen=True)
+class OuterStrays(Reason):
+    """The outer step is the mean, and for so many contributions another one learned more."""
+
+    volunteers: int
+    """Of the measurement: no more than the run's."""
+    kept: int
+    """Per cent of what data parallel training gains over one machine that the mean kept."""
+    step: Sgd
+    """The best outer step."""
+    best: int
+    """Per cent that it kept."""
+
+
+@dataclass(frozen=True)
+class RateStrays(Reason):
+    """The inner learning rate is not near the usual one."""
+
+    rate: float
+    usual: float
+
+
 SpecWarning = (
-    ExchangeTooLong | GraceTooShort | SparseNotNeeded | DensityTooLow | SparseWithAdamW | MuonOverhead
+    ExchangeTooLong
+    | GraceTooShort
+    | SparseNotNeeded
+    | DensityTooLow
+    | SparseWithAdamW
+    | MuonOverhead
+    | OuterStrays
+    | RateStrays
 )
 """Where a valid spec is far from the recommendation."""
 

@@ -34,15 +34,11 @@ from coordinator.reasons.objections import (
     RoundAboveData,
     WarmupTooLong,
 )
+from coordinator.setup.practice import HIGH, LOW, usual_rate
 
-_FULL_RATE, _ADAPTER_FACTOR, _RATE_WIDTH, _RATE_EXPONENT = 5e-5, 10, 2000, 0.781
-"""Schulman et al. 2025, "LoRA Without Regret", with the exponent of LLaMA: the best rate of AdamW is 5e-5
-at width 2,000, ten times that for an adapter, and falls with the width. At width 4,096 (8B parameters) 2.9e-5
-and 2.9e-4, within the ranges that are usual there: 1e-5 to 5e-5 and 1e-4 to 5e-4."""
-_HIGH, _LOW = 5, 1 / 30
-"""Multiples of the usual rate outside of which a rate is objected to. Muon's may be twice as high: its steps
-are scaled to AdamW's size, and its best rate was twice AdamW's (docs/PERFORMANCE.md)."""
 _MUON_FACTOR = 2
+"""Muon's rate may be twice as high: its steps are scaled to AdamW's size, and its best rate was twice AdamW's
+(docs/PERFORMANCE.md)."""
 _DIVERGES, _DOES_NOTHING = 50, 1e-5
 """Multiples of the usual rate outside of which no run can learn. At 76 times it, ten steps raised the
 held-out loss of SmolLM2-135M with an adapter from 2.8 to 16.3 nats, and at 8 times to 3.8. At the lower
@@ -85,17 +81,11 @@ class RunFacts:
     """The pace of `peers` laptops."""
 
 
-def usual_rate(spec: RunSpec, shape: ModelShape) -> float:
-    """The learning rate that is usual for AdamW in fine-tuning a model of this width."""
-    factor = _ADAPTER_FACTOR if isinstance(spec.train.target, Lora) else 1
-    return _FULL_RATE * factor * (_RATE_WIDTH / shape.width) ** _RATE_EXPONENT
-
-
 def find_refusal(spec: RunSpec, shape: ModelShape) -> Refusal | None:
     """Why no run with these settings can learn; None where it may."""
     if (found := _rate(spec)) is None:
         return None
-    (key, rate), usual = found, usual_rate(spec, shape)
+    (key, rate), usual = found, usual_rate(spec.train.target, shape.width)
     if rate > _DIVERGES * usual:
         return RateDiverges(key, rate, usual)
     if rate < _DOES_NOTHING * usual:
@@ -134,11 +124,11 @@ def _rate(spec: RunSpec) -> tuple[RateKey, float] | None:
 def _rate_objections(facts: RunFacts) -> Iterator[Objection]:
     if (found := _rate(facts.spec)) is None:
         return
-    (key, rate), usual = found, usual_rate(facts.spec, facts.shape)
+    (key, rate), usual = found, usual_rate(facts.spec.train.target, facts.shape.width)
     muon = key == "train.inner.lr" and facts.spec.train.inner.optimizer == "muon"
-    if rate > _HIGH * usual * (_MUON_FACTOR if muon else 1):
+    if rate > HIGH * usual * (_MUON_FACTOR if muon else 1):
         yield RateHigh(key, rate, usual)
-    if rate < _LOW * usual:
+    if rate < LOW * usual:
         yield RateLow(key, rate, usual)
 
 

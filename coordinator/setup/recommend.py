@@ -9,6 +9,7 @@ figures.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from barnraise.contract.spec import LONGEST, AdamW, Dense, RunSpec, Sgd, Sparse
 from barnraise.contract.state import Layout
@@ -23,11 +24,14 @@ from coordinator.reasons.setup import (
     ExchangeTooLong,
     GraceTooShort,
     MuonOverhead,
+    OuterStrays,
+    RateStrays,
     Recommendation,
     SparseNotNeeded,
     SparseWithAdamW,
     SpecWarning,
 )
+from coordinator.setup.practice import MEAN, measured, strays_far, usual_rate
 
 SHORTEST_ROUND = 300
 """Seconds: a shorter round holds too few inner steps to be worth an exchange."""
@@ -38,6 +42,11 @@ ROUNDS_PER_DENSITY = 4
 
 LARGEST_MUON_SHARE = 0.25
 """Of a step's work that Muon may add to it."""
+
+NEAR = (1 / 3, 3.0)
+"""Multiples of the usual learning rate that are not warned about: the best one depends on text and batch."""
+LEAST_GAIN = 5
+"""Per cent of the gain for which another outer step is recommended."""
 
 _ENDS = ("embed_tokens", "lm_head")
 """In the names of tensors that AdamW steps: the embeddings of tokens and output, as LLaMA has them."""
@@ -88,8 +97,10 @@ def recommend(spec: RunSpec, tensors: Layout, peers: int, uplink_mbit: float) ->
     )
 
 
-def find_warnings(spec: RunSpec, tensors: Layout, peers: int, uplink_mbit: float) -> list[SpecWarning]:
-    """Where the spec is far from the recommendation, most costly first."""
+def find_warnings(
+    spec: RunSpec, tensors: Layout, width: int, peers: int, uplink_mbit: float
+) -> list[SpecWarning]:
+    """Where the spec is far from the recommendation, most costly first. width: of the model's layers."""
     advice = recommend(spec, tensors, peers, uplink_mbit)
     blob = typical_blob(spec.codec, tensors)
     exchange = exchange_seconds(blob, contributions(spec, peers), uplink_mbit)
@@ -98,6 +109,7 @@ def find_warnings(spec: RunSpec, tensors: Layout, peers: int, uplink_mbit: float
         *_exchange_warnings(spec, exchange, smaller),
         *(_sparse_warnings(spec, spec.codec, advice) if isinstance(spec.codec, Sparse) else []),
         *_muon_warnings(spec, tensors),
+        *_learning_warnings(spec, width, peers),
     ]
 
 
@@ -146,6 +158,18 @@ def _muon_warnings(spec: RunSpec, tensors: Layout) -> list[SpecWarning]:
         return []
     enough = math.ceil(spec.train.batch * share / LARGEST_MUON_SHARE)
     return [MuonOverhead(share, spec.train.batch, enough)]
+
+
+def _learning_warnings(spec: RunSpec, width: int, peers: int) -> Iterator[SpecWarning]:
+    train = spec.train
+    if train.method != "diloco" or train.inner.optimizer != "adamw":
+        return
+    usual = usual_rate(train.target, width)
+    if not NEAR[0] <= train.inner.lr / usual <= NEAR[1] and not strays_far(train.inner.lr / usual):
+        yield RateStrays(train.inner.lr, usual)
+    row = measured(train.target, contributions(spec, peers))
+    if row is not None and spec.outer == MEAN and row.best - row.mean >= LEAST_GAIN:
+        yield OuterStrays(row.volunteers, row.mean, row.step, row.best)
 
 
 def _codecs(spec: RunSpec) -> list[Dense | Sparse]:

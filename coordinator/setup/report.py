@@ -45,7 +45,7 @@ def make_report(
         recommendation=recommend(spec, tensors, peers, uplink_mbit),
         paces=paces,
         objections=find_objections(RunFacts(spec, shape, tensors, dataset, peers, paces[0])),
-        warnings=find_warnings(spec, tensors, peers, uplink_mbit),
+        warnings=find_warnings(spec, tensors, shape.width, peers, uplink_mbit),
         main=_main_policy(spec, dataset),
         model_licence=check_licence(spec.model.licence, "model.licence"),
         data_licence=check_licence(spec.data.licence, "data.licence"),

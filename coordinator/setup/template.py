@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import groupby
 
-from barnraise.contract.spec import RunSpec
+from barnraise.contract.spec import Full, Lora, RunSpec
+from coordinator.setup.practice import MEAN, outer_step, usual_rate
 from coordinator.setup.settings import Setting, Table, as_toml, tables_of
 
 WIDTH = 110
@@ -19,26 +21,50 @@ _HEAD = """\
 # marked (unset) is an example. docs/CONFIGURATION.md describes every setting.
 """
 
-STARTING: Mapping[str, object] = {
-    "model.licence": "apache-2.0",  # of the default model
-    "data.source": "data.jsonl",
-    "train.inner.lr": 2e-4,
-    "round.grace": 60,
-}
-"""Settings that are set in a new file: required ones, and those that suit the default model's adapter."""
+DEFAULT_WIDTH = 576
+"""Of SmolLM2-135M, the default model."""
+ADAPTER = Lora()
+VOLUNTEERS = 4
+"""As of `coordinator check`."""
 
 
-def template(name: str) -> str:
-    """A run.toml for a run called `name`."""
-    starting = {**STARTING, "name": name}
+def starting_settings(name: str, target: Lora | Full, volunteers: int) -> dict[str, object]:
+    """Settings that are set in a new file: required ones, and those that suit target and volunteers."""
+    step = outer_step(target, volunteers)
+    momentum = {"outer.lr": step.lr, "outer.momentum": step.momentum, "outer.nesterov": step.nesterov}
+    return {
+        "name": name,
+        "model.licence": "apache-2.0",  # of the default model
+        "data.source": "data.jsonl",
+        "train.target.kind": target.kind,
+        "train.inner.lr": float(f"{usual_rate(target, DEFAULT_WIDTH):.0e}"),
+        "round.grace": 60,
+        **({} if step == MEAN else momentum),
+    }
+
+
+def template(name: str, target: Lora | Full = ADAPTER, volunteers: int = VOLUNTEERS) -> str:
+    """A run.toml for a run called `name` that so many volunteers train."""
+    starting = starting_settings(name, target, volunteers)
+    tables = [
+        table
+        for _, same in groupby(tables_of(RunSpec), lambda table: table.path)
+        for table in sorted(same, key=lambda table: not _is_set(table, starting))
+    ]
     return _HEAD.format(name=name) + "".join(
-        f"{line}\n" for table in tables_of(RunSpec) for line in _table(table, starting)
+        f"{line}\n" for table in tables for line in _table(table, starting)
     )
+
+
+def _is_set(table: Table, starting: Mapping[str, object]) -> bool:
+    """Whether the file has this variant of a table, rather than as a comment."""
+    kind = starting.get(f"{table.path}.kind")
+    return table.chosen if kind is None else table.kind == kind
 
 
 def _table(table: Table, starting: Mapping[str, object]) -> Iterator[str]:
     about = table.about.partition("\n")[0]
-    if not table.chosen:
+    if not _is_set(table, starting):
         start = f"[[{table.path}]]" if table.array else f'kind = "{table.kind}"'
         yield from _line(f"# Instead: {start}", about)
         for setting in table.settings:

@@ -40,7 +40,7 @@ def report_of(tensors: Layout = MILLION, *, licence: str = "unknown", **settings
 
 
 def test_the_report() -> None:
-    text = check_report(replace(report_of(), objections=[]))
+    text = check_report(replace(report_of(), objections=[], warnings=[]))
     assert text.startswith("barn: the model\n")
     for words in (
         "tiny, 1,000,000,000 parameters",

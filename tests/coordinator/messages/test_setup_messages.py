@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from barnraise.contract.spec import CodecSpec, Dense, Raw, Sparse
+from barnraise.contract.spec import CodecSpec, Dense, Raw, Sgd, Sparse
 from coordinator.messages.setup import (
     base_delivery,
     codec_choice,
@@ -24,6 +24,8 @@ from coordinator.reasons.setup import (
     GraceTooShort,
     MuonOverhead,
     NotRedistributable,
+    OuterStrays,
+    RateStrays,
     SparseNotNeeded,
     SparseWithAdamW,
     SpecWarning,
@@ -135,3 +137,13 @@ def test_codec_choice() -> None:
 )
 def test_spec_warning(warning: SpecWarning, words: str) -> None:
     assert spec_warning(warning) == words
+
+
+def test_settings_that_learn_less() -> None:
+    step = Sgd(lr=0.7, momentum=0.7, nesterov=True)
+    assert spec_warning(OuterStrays(8, 56, step, 83)) == (
+        "with 8 volunteers the mean of a round kept 56 % of what data parallel training gains over one"
+        " machine, and another outer step 83 % (docs/PERFORMANCE.md). Set outer.lr to 0.7, outer.momentum to"
+        " 0.7 and outer.nesterov to true."
+    )
+    assert "Set it to about 0.0013." in spec_warning(RateStrays(1e-4, 1.32e-3))

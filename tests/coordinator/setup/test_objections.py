@@ -31,7 +31,8 @@ from coordinator.reasons.objections import (
     RoundAboveData,
     WarmupTooLong,
 )
-from coordinator.setup.objections import RunFacts, find_objections, find_refusal, usual_rate
+from coordinator.setup.objections import RunFacts, find_objections, find_refusal
+from coordinator.setup.practice import usual_rate
 from tests.support.shapes import built_dataset, index_of, shape_of
 
 SMALL, LARGE = shape_of(135_000_000, width=576), shape_of(8_000_000_000, width=4096)
@@ -80,8 +81,8 @@ def test_a_sound_run_gets_no_objection() -> None:
 )
 def test_the_usual_rate_falls_with_the_width(train: Any, small: float, large: float) -> None:
     spec = spec_of(train=train)
-    assert usual_rate(spec, SMALL) == pytest.approx(small, rel=0.05)
-    assert usual_rate(spec, LARGE) == pytest.approx(large, rel=0.05)
+    assert usual_rate(spec.train.target, SMALL.width) == pytest.approx(small, rel=0.05)
+    assert usual_rate(spec.train.target, LARGE.width) == pytest.approx(large, rel=0.05)
 
 
 @pytest.mark.parametrize("rate", [1e-4, 5e-4])

@@ -6,10 +6,11 @@ import re
 
 import pytest
 
-from barnraise.contract.spec import AdamW, Full, Raw, RunSpec, Sparse
+from barnraise.contract.spec import AdamW, Full, InnerSpec, Lora, Raw, RunSpec, Sparse, TrainSpec
 from barnraise.contract.spec_file import parse_spec
+from coordinator.setup.practice import outer_step, usual_rate
 from coordinator.setup.settings import Table, tables_of
-from coordinator.setup.template import WIDTH, template
+from coordinator.setup.template import DEFAULT_WIDTH, WIDTH, template
 
 TEXT = template("barn")
 DEFAULT = re.compile(r"^# (\w+ = .*)$")
@@ -24,10 +25,22 @@ def without_comments(text: str) -> str:
 def test_the_file_sets_what_differs_from_the_defaults() -> None:
     expected = RunSpec.model_validate_json(
         '{"name": "barn", "model": {"licence": "apache-2.0"}, "data": {"source": "data.jsonl"},'
-        ' "train": {"inner": {"lr": 2e-4}}, "round": {"grace": 60}}'
+        ' "round": {"grace": 60}}'
     )
+    step = outer_step(Lora(), 4)
+    inner = InnerSpec(lr=float(f"{usual_rate(Lora(), DEFAULT_WIDTH):.0e}"))
+    expected = expected.model_copy(update={"outer": step, "train": TrainSpec(inner=inner)})
     assert parse_spec(TEXT) == expected
     assert parse_spec(without_comments(TEXT)) == expected
+
+
+@pytest.mark.parametrize("volunteers", [1, 4, 8])
+@pytest.mark.parametrize("target", [Lora(), Full()])
+def test_the_file_suits_target_and_volunteers(target: Lora | Full, volunteers: int) -> None:
+    spec = parse_spec(template("barn", target, volunteers))
+    assert spec.train.target == target
+    assert spec.outer == outer_step(target, volunteers)
+    assert spec.train.inner.lr == pytest.approx(usual_rate(target, DEFAULT_WIDTH), rel=0.35)  # one digit
 
 
 def test_each_shown_default_is_the_default() -> None:
@@ -63,7 +76,7 @@ def test_every_setting_is_in_the_file(table: Table) -> None:
     ],
 )
 def test_another_kind_takes_one_line(kinds: dict[str, str], found: object) -> None:
-    text = TEXT
+    text = template("barn", volunteers=1)  # for more, the outer step of `sgd` is set
     for old, new in kinds.items():
         text = text.replace(old, new) if "=" in old else text.replace(f'kind = "{old}"', f'kind = "{new}"', 1)
     assert callable(found)

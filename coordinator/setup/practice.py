@@ -1,0 +1,68 @@
+"""The settings with which runs learned best: rates by target and width, outer steps by volunteers.
+
+docs/PERFORMANCE.md, *Convergence* and *Learning*, has the tables. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from barnraise.contract.spec import Full, Lora, Sgd
+
+_FULL_RATE, _ADAPTER_FACTOR, _RATE_WIDTH, _RATE_EXPONENT = 5e-5, 10, 2000, 0.781
+"""Schulman et al. 2025, "LoRA Without Regret", with the exponent of LLaMA: the best rate of AdamW is 5e-5
+at width 2,000, ten times that for an adapter of any rank, and falls with the width. At width 4,096 (8B
+parameters) 2.9e-5 and 2.9e-4, within the ranges that are usual there: 1e-5 to 5e-5 and 1e-4 to 5e-4."""
+HIGH, LOW = 5, 1 / 30
+"""Multiples of the usual rate outside of which a run is likely to learn nothing."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What rounds of a number of volunteers keep of what data parallel training gains over one machine."""
+
+    volunteers: int
+    mean: int
+    """Per cent, with the mean of their results."""
+    step: Sgd
+    """The outer step that was best."""
+    best: int
+    """Per cent, with that step."""
+
+
+MEAN = Sgd()
+ADAPTER = (
+    Measured(4, 85, Sgd(lr=0.7, momentum=0.5, nesterov=True), 93),
+    Measured(8, 70, Sgd(lr=0.7, momentum=0.7, nesterov=True), 83),
+)
+"""Of LoRA, at the best inner rate of each row."""
+FULL = (
+    Measured(4, 76, Sgd(lr=0.7, momentum=0.5, nesterov=True), 86),
+    Measured(8, 62, Sgd(lr=0.7, momentum=0.7, nesterov=True), 76),
+)
+"""Of all parameters."""
+
+
+def usual_rate(target: Full | Lora, width: int) -> float:
+    """The learning rate that is usual for AdamW in fine-tuning a model of this width."""
+    factor = _ADAPTER_FACTOR if isinstance(target, Lora) else 1
+    return _FULL_RATE * factor * (_RATE_WIDTH / width) ** _RATE_EXPONENT
+
+
+def strays_far(multiple: float) -> bool:
+    """Whether so many times the usual rate is objected to."""
+    return not LOW <= multiple <= HIGH
+
+
+def measured(target: Full | Lora, volunteers: int) -> Measured | None:
+    """The row of the most volunteers that are no more than these; None for fewer than all rows."""
+    rows = ADAPTER if isinstance(target, Lora) else FULL
+    return max(
+        (row for row in rows if row.volunteers <= volunteers), key=lambda row: row.volunteers, default=None
+    )
+
+
+def outer_step(target: Full | Lora, volunteers: int) -> Sgd:
+    """The outer step for rounds of so many contributions: the mean for few."""
+    row = measured(target, volunteers)
+    return MEAN if row is None else row.step
