@@ -39,6 +39,8 @@ from scripts.benchmarks.flushes import measure_file, measure_flushes
 from scripts.benchmarks.learning.measure import add_arguments as add_learning
 from scripts.benchmarks.learning.measure import learning
 from scripts.benchmarks.learning.texts import TextUnavailable
+from scripts.benchmarks.learning.value import add_arguments as add_volunteers
+from scripts.benchmarks.learning.value import value_of_volunteers
 from scripts.benchmarks.load.measure import measure_load
 from scripts.benchmarks.models import CASES, measure_models
 from scripts.benchmarks.records import measure_records
@@ -100,6 +102,7 @@ MEASUREMENTS: dict[str, Callable[[argparse.Namespace], Iterable[str]]] = {
     "round": lambda options: [measure_round(options.peers, options.rounds)],
     "convergence": lambda options: [convergence(options)],
     "learning": learning,
+    "volunteers": value_of_volunteers,
     "absence": lambda options: measure_absence(
         options.rounds, options.seed, options.cases, options.away, CACHE / "bench"
     ),
@@ -139,6 +142,7 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser("convergence", help="loss and bytes of each way of training together")
     )
     add_learning(commands.add_parser("learning", help="what a real model learns from each volunteer"))
+    add_volunteers(commands.add_parser("volunteers", help="what each further volunteer of a run is worth"))
     add_attacks(commands.add_parser("attacks", help="what is left of a run's gain under attacks"))
     absence = commands.add_parser(
         "absence", help="what training through an absence of the coordinator is worth"

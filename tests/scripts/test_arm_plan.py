@@ -76,7 +76,7 @@ def test_nothing_is_an_outcome_before_all_seeds_are_done() -> None:
 
 
 def test_a_row_brings_those_that_it_needs() -> None:
-    names = [row.name for row in PLAN.closure([PLAN.row("thin")])]
+    names = [row.name for row in PLAN.only(["thin"]).rows]
     assert names == ["alone", "ddp", "mean", "thin"]
 
 

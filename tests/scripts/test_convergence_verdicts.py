@@ -93,7 +93,7 @@ def test_every_row_has_a_name_and_every_reference_is_a_row(peers: int) -> None:
 
 def test_adapters_have_the_rows_of_full_training() -> None:
     full = {row.name for row in rows(4, ["full"]) if not isinstance(row.arm, Hivemind)}
-    assert {f"LoRA: {name}" for name in full} == {row.name for row in rows(4, ["LoRA"])}
+    assert {f"LoRA: {name}" for name in full} <= {row.name for row in rows(4, ["LoRA"])}
 
 
 def test_no_two_rows_train_the_same() -> None:

@@ -53,6 +53,8 @@ class Alone:
     inner: InnerSpec = ADAMW
     machines: int = 4
     """The first of the machines, or all if there are fewer."""
+    decay: float | None = None
+    """As `train.schedule.decay`, of all steps; None: the rate is constant."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Ddp:
 
     target: Full | Lora = FULL
     inner: InnerSpec = ADAMW
+    decay: float | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,10 @@ class Diloco:
     and the folds of others, as volunteers do who take turns."""
     factors: Literal["alternating"] | None = None
     """Of an adapter, rounds train B and A in turn; None: both. Without `ahead`, `turns` and late machines."""
+    decay: float | None = None
+    """As `train.schedule.decay`, of all rounds; None: the rate is constant."""
+    average: int | None = None
+    """The outcome is the mean of so many last states; None: the last one."""
 
 
 @dataclass(frozen=True)

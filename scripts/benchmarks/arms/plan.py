@@ -99,17 +99,17 @@ class Plan:
     def row(self, name: str) -> Row:
         return next(row for row in self.rows if row.name == name)
 
-    def closure(self, rows: Sequence[Row]) -> list[Row]:
-        """`rows`, and those that they take settings from or are compared with, in the plan's order."""
+    def only(self, parts: Sequence[str]) -> Plan:
+        """The rows with one of `parts` in their names, and those that give them settings or references."""
         names: set[str] = set()
-        waiting = list(rows)
+        waiting = [row for row in self.rows if any(part in row.name for part in parts)]
         while waiting:
             row = waiting.pop()
             if row.name not in names:
                 names.add(row.name)
                 others = {row.alone, row.ddp, row.against, row.tune if isinstance(row.tune, str) else ""}
                 waiting += [other for other in self.rows if other.name in others]
-        return [row for row in self.rows if row.name in names]
+        return Plan([row for row in self.rows if row.name in names], self.seeds)
 
     def _wanted(self, row: Row, done: Done) -> Iterator[Cell]:
         match self.chosen(row, done):

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from barnraise.contract.data_spec import DataSpec
+from barnraise.contract.schedule import NO_PROGRESS, rate_factor
+from barnraise.contract.schedule_spec import Schedule
 from barnraise.contract.shards import Sample
 from barnraise.contract.spec import Full, InnerSpec, Lora, RunSpec, TrainSpec
 from barnraise.contract.state import Array, TrainState
@@ -127,7 +129,7 @@ def _alone(arm: Alone, workload: Workload) -> Outcome:
         trainer = workload.trainer(workload.spec(arm.target, arm.inner))
         curve: Curve = ()
         for number, batch in enumerate(batches, 1):
-            trainer.step(batch)
+            trainer.step(batch, _factor(arm.decay, number - 1, workload.steps))
             if number % CURVE_STEPS == 0:
                 curve += workload.point(number, trainer)
         outcomes.append(workload.outcome(trainer, curve=curve))
@@ -151,12 +153,27 @@ def _ddp(arm: Ddp, workload: Workload) -> Outcome:
     curve: Curve = ()
     trainer = workload.trainer(workload.spec(arm.target, arm.inner), peers)
     for number, batches in enumerate(zip(*workload.batches, strict=True), 1):
-        trainer.step([sample for batch in batches for sample in batch])
+        every = [sample for batch in batches for sample in batch]
+        trainer.step(every, _factor(arm.decay, number - 1, workload.steps))
         if number % CURVE_STEPS == 0:
             curve += workload.point(number, trainer)
     gradient = FP32 * trainer.layout.parameters * workload.steps
     ring = 2 * (peers - 1) / peers * gradient
     return workload.outcome(trainer, ring, ring, curve)
+
+
+def _factor(decay: float | None, done: int, planned: int) -> float:
+    """Of the learning rate, after `done` of the planned rounds (or steps, of an arm without rounds)."""
+    if decay is None:
+        return 1.0
+    return rate_factor(Schedule(rounds=planned, decay=decay), done, NO_PROGRESS)
+
+
+def _mean_state(states: Sequence[TrainState]) -> TrainState:
+    if len(states) == 1:
+        return states[0]
+    names = states[0].params
+    return TrainState({name: np.mean([state.params[name] for state in states], axis=0) for name in names})
 
 
 @dataclass
@@ -178,18 +195,18 @@ class _Peer:
     resting: str = ""
     """The factor that this round does not train."""
 
-    def train(self, until: int) -> None:
-        """Continue until `until` steps of this round are done."""
+    def train(self, until: int, factor: float) -> None:
+        """Continue until `until` steps of this round are done. factor: of the learning rate."""
         while self.in_round < until:
-            self.trainer.step(self.batches[self.done])
+            self.trainer.step(self.batches[self.done], factor)
             if self.resting:
                 hold(self.trainer, self.start, self.resting)
             self.done += 1
             self.in_round += 1
 
-    def train_ahead(self, steps: int) -> None:
+    def train_ahead(self, steps: int, factor: float) -> None:
         self.published_at = self.trainer.params()
-        self.train(steps)
+        self.train(steps, factor)
 
     def miss(self, decoder: Decoder, fate: str) -> None:
         """Apply `fate` to a contribution that arrived too late."""
@@ -226,12 +243,14 @@ def _diloco(arm: Diloco, workload: Workload) -> Outcome:
     judge = workload.trainer(settings)
     rounds, sent = workload.steps // arm.steps, 0
     curve: Curve = ()
+    last: list[TrainState] = []
     for number in range(rounds):
+        factor = _factor(arm.decay, number, rounds)
         late = late_peers(number, len(peers), workload.seed) if arm.late != "none" else set()
         contributions = []
         for place, peer in enumerate(peers):
             peer.start, peer.resting = state, resting(number) if arm.factors else ""
-            peer.train(peer.steps)
+            peer.train(peer.steps, factor)
             if (place + number) % arm.turns:
                 peer.published_at, peer.in_round = dict(state.params), 0
                 continue
@@ -241,17 +260,18 @@ def _diloco(arm: Diloco, workload: Workload) -> Outcome:
             sent += len(blob)
             decoder = Decoder(blob, arm.codec, state.layout)
             if arm.ahead and number + 1 < rounds:
-                peer.train_ahead(min(arm.ahead, peer.steps))
+                peer.train_ahead(min(arm.ahead, peer.steps), factor)
             if place not in late:
                 tokens = update.tokens if arm.weights == "tokens" else 1
                 contributions.append(Contribution.unlimited(decoder, tokens))
             else:
                 peer.miss(decoder, arm.late)
         state = fold(state, contributions, settings)
+        last = [*last, state][-(arm.average or 1) :]
         for peer in peers:
             peer.adopt(state)
         judge.load(state)
         curve += workload.point((number + 1) * arm.steps, judge)
-    judge.load(state)
+    judge.load(_mean_state(last))
     one = sent / len(peers)
     return workload.outcome(judge, one, one * (len(peers) - 1), curve)

@@ -50,20 +50,17 @@ class Task:
     start: Path
 
 
-def measure(
-    peers: int, targets: Sequence[Target], seeds: Sequence[int], path: Path, only: str, baselines: bool,
-    at_once: int,
-) -> str:  # fmt: skip
-    """Run what the results at `path` lack; returns grids, table and verdicts. Raises BaselineFailed."""
-    text = read_text()
-    reason = "left out by --no-baseline" if not baselines else unavailable_reason()
-    every = [row for row in rows(peers, targets) if not (reason and isinstance(row.arm, Hivemind))]
-    needed = Plan(every, seeds).closure([row for row in every if only in row.name])
-    plan, results = Plan(needed, seeds), Results(path, f"{text.digest} {peers} peers,")
-    run_plan(plan, results, Task(peers, common_start(text, CACHE / "bench")), train, at_once)
+def convergence(chosen: argparse.Namespace) -> str:
+    """Run what the results lack; returns grids, table and verdicts. Raises BaselineFailed, NetworkFailed."""
+    text, peers = read_text(), chosen.peers
+    reason = "left out by --no-baseline" if chosen.no_baseline else unavailable_reason()
+    every = [row for row in rows(peers, chosen.targets) if not (reason and isinstance(row.arm, Hivemind))]
+    plan = Plan(every, chosen.seeds).only(chosen.only)
+    results = Results(chosen.results, f"{text.digest} {peers} peers,")
+    run_plan(plan, results, Task(peers, common_start(text, CACHE / "bench")), train, chosen.at_once)
     found = found_of(plan, results.done)
-    parts = [_setting(peers, seeds, text), *grid_lines(plan, results.done), ""]
-    parts += [convergence_table(needed, found), *verdicts(peers, found)]
+    parts = [_setting(peers, chosen.seeds, text), *grid_lines(plan, results.done), ""]
+    parts += [convergence_table(plan.rows, found), *verdicts(peers, found)]
     if reason:
         parts.append(f"- hivemind.Optimizer was not run: {reason}.")
     return "\n".join(parts)
@@ -108,13 +105,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", type=Path, default=Path("bench-convergence.json"),
                         help="finished arms are stored in this file and not run again")  # fmt: skip
     parser.add_argument("--at-once", type=int, default=1, help="arms that run in parallel")
-    parser.add_argument("--only", default="", help="only arms with this in their name, and what they need")
+    parser.add_argument("--only", nargs="+", default=[""],
+                        help="only arms with one of these in their name, and what they need")  # fmt: skip
     parser.add_argument("--no-baseline", action="store_true", help="leave out hivemind.Optimizer")
-
-
-def convergence(chosen: argparse.Namespace) -> str:
-    """The tables for the arguments of `add_arguments`. Raises BaselineFailed, NetworkFailed."""
-    return measure(
-        chosen.peers, chosen.targets, chosen.seeds, chosen.results, chosen.only, not chosen.no_baseline,
-        chosen.at_once,
-    )  # fmt: skip

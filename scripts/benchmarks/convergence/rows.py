@@ -25,6 +25,8 @@ from scripts.benchmarks.arms.tuning import Grid, free, rates
 
 ADAPTER = Lora(rank=8, alpha=16.0)
 SPEEDS = (1.0, 1.0, 0.5, 0.2)
+DECAY = 0.5
+"""The last share of the steps, in which the rate decays."""
 Target = Literal["full", "LoRA"]
 
 ALONE, DDP = "one machine alone", "DDP (fp32 ring, computed)"
@@ -69,7 +71,9 @@ def rows(peers: int, targets: Sequence[Target]) -> list[Row]:
         method = _method(target, peers)
         found += _few(method)
         if peers <= 4:
-            found += [*_codecs(method), *_conditions(method, peers)]
+            found += [*_codecs(method), *_conditions(method, peers), *_ends(method)]
+        if peers <= 4 and target == "LoRA":
+            found += _ranks()
         if peers <= 8:
             found += _muon(method)
         if target == "full":
@@ -79,7 +83,7 @@ def rows(peers: int, targets: Sequence[Target]) -> list[Row]:
 
 def _method(target: Target, peers: int) -> Method:
     step = (0.7, 0.5) if peers <= 4 else (0.7, 0.7)
-    return Method(FULL, 2e-3, step) if target == "full" else Method(ADAPTER, 3e-3, step)
+    return Method(FULL, 2e-3, step) if target == "full" else Method(ADAPTER, 5e-3, step)
 
 
 def _few(method: Method) -> Iterator[Row]:
@@ -124,6 +128,26 @@ def _conditions(method: Method, peers: int) -> Iterator[Row]:
     yield method.row(EQUAL_WEIGHTS, arm, MEAN_4_BIT, f"{MEAN_4_BIT}, {SPEED}")
     owed = Diloco(codec=dense(4), target=method.target, late="owed")
     yield method.row(f"{MEAN_4_BIT}, {LATE}, into the residual", owed, MEAN_4_BIT, MEAN_4_BIT)
+
+
+def _ends(method: Method) -> Iterator[Row]:
+    """What a decay and the mean of the last states add, at the same rate and at the best one with a decay."""
+    short = Diloco(steps=10, codec=dense(2), target=method.target, outer=outer(*method.outer))
+    rounds = replace(short, decay=DECAY)
+    yield method.row(f"{NESTEROV_SHORT}, decay", rounds, free(method.rate, *method.outer), NESTEROV_SHORT)
+    yield method.row(
+        f"{NESTEROV_SHORT}, mean of 4", replace(short, average=4), NESTEROV_SHORT, NESTEROV_SHORT
+    )
+    yield method.row(f"{ALONE}, decay", Alone(method.target, decay=DECAY), rates(method.rate), ALONE)
+    yield method.row(f"{DDP}, decay", Ddp(method.target, decay=DECAY), rates(method.rate), DDP)
+
+
+def _ranks() -> Iterator[Row]:
+    """How the best rate depends on the rank: with a constant scale, and with one of 1 / sqrt(rank)."""
+    for rank in (2, 32):
+        for name, scale in (("scale 2", 2.0), ("rank-stabilised", 2 * (8 / rank) ** 0.5)):
+            target = Lora(rank=rank, alpha=scale * rank)
+            yield Row(f"LoRA of rank {rank}, {name}: {ALONE}", Alone(target, machines=1), rates(3e-3))
 
 
 def _muon(method: Method) -> Iterator[Row]:

@@ -41,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", type=Path, default=Path("bench-learning.json"),
                         help="finished arms are stored in this file and not run again")  # fmt: skip
     parser.add_argument("--at-once", type=int, default=1, help="arms that run in parallel")
-    parser.add_argument("--only", default="", help="only arms with this in their name, and what they need")
+    parser.add_argument("--only", nargs="+", default=[""],
+                        help="only arms with one of these in their name, and what they need")  # fmt: skip
     parser.add_argument("--fp32", action="store_true", help="matrix products in fp32 instead of bf16")
 
 
@@ -50,9 +51,8 @@ def learning(chosen: argparse.Namespace) -> Iterator[str]:
     for text in chosen.texts:
         for target in chosen.targets:
             where = setting(text, chosen.peers, not chosen.fp32)
-            every = rows(TARGETS[target])
-            needed = Plan(every, chosen.seeds).closure([row for row in every if chosen.only in row.name])
-            plan, results = Plan(needed, chosen.seeds), Results(chosen.results, where.name)
+            plan = Plan(rows(TARGETS[target]), chosen.seeds).only(chosen.only)
+            results = Results(chosen.results, where.name)
             run_plan(plan, results, where, train, chosen.at_once)
             yield _setting(where, target, chosen.seeds)
             yield "\n".join([*grid_lines(plan, results.done), "", *_table(plan, results)])

@@ -13,7 +13,9 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -30,16 +32,17 @@ class TextUnavailable(Exception):
     """A text could not be had."""
 
 
-def documentation(_: Path) -> list[str]:
+def documentation(_: Path = Path()) -> list[str]:
     """`help()`'s topics, and the docstrings of the standard library's modules, classes and functions."""
     from pydoc_data.topics import topics
 
     found = {text.strip() for text in topics.values()}
-    for module in sorted(module.name for module in pkgutil.iter_modules() if _is_standard(module)):
-        try:
-            found |= set(_docstrings(module))
-        except ImportError:  # a part of Python that this build lacks
-            continue
+    modules = sorted(module.name for module in pkgutil.iter_modules() if _is_standard(module))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # what a later Python lacks
+        for module in modules:
+            with suppress(ImportError):  # a part of Python that this build lacks
+                found |= set(_docstrings(module))
     return sorted(found, key=_order)
 
 

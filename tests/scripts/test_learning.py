@@ -1,0 +1,71 @@
+"""The pure parts of `scripts/bench learning` and `scripts/bench volunteers`."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from barnraise.contract.spec import Full, Lora
+from scripts.benchmarks.arms.arms import Alone, Diloco
+from scripts.benchmarks.learning.chart import HEIGHT, WIDTH, Line, line_chart
+from scripts.benchmarks.learning.rows import rows
+from scripts.benchmarks.learning.texts import documentation, is_held_out
+from scripts.benchmarks.learning.value import EQUAL, HOME, Curve, picture, value_rows, value_table
+
+ALONE = Curve(1, EQUAL, [(8, 3.4), (16, 3.2), (24, 3.1)])
+FOUR = Curve(4, EQUAL, [(8, 3.2), (16, 3.0)])
+
+
+@pytest.mark.parametrize("target", [Lora(), Full()])
+def test_every_row_has_a_name_and_every_reference_is_a_row(target: Lora | Full) -> None:
+    every = rows(target)
+    names = [row.name for row in every]
+    assert len(set(names)) == len(names)
+    likes = {row.tune for row in every if isinstance(row.tune, str)}
+    assert {name for row in every for name in (row.against, row.alone, row.ddp) if name} | likes <= set(names)
+
+
+def test_a_loss_is_reached_between_two_points() -> None:
+    assert FOUR.reaches(3.1) == pytest.approx(12)
+    assert FOUR.reaches(3.0) == 16
+    assert FOUR.reaches(2.9) is None
+
+
+def test_the_value_of_volunteers_is_the_time_of_one_machine() -> None:
+    lines = value_table([ALONE, FOUR, Curve(4, HOME, [(8, 3.4), (16, 3.2)])]).splitlines()
+    assert lines[2] == "| 1 | equal speeds | 3.1000 | 24 | 1.00 |"
+    assert lines[3] == "| 4 | equal speeds | 3.0000 | 12 | 0.50 |"
+    assert lines[4].endswith("| – | – |")
+
+
+def test_one_volunteer_is_a_machine_alone_and_more_have_home_speeds_too() -> None:
+    (alone,) = value_rows(Lora(), 1e-3, 1)
+    assert isinstance(alone.arm, Alone)
+    equal, home = value_rows(Lora(), 1e-3, 8)
+    assert isinstance(equal.arm, Diloco)
+    assert isinstance(home.arm, Diloco)
+    assert (equal.arm.speeds, len(home.arm.speeds)) == ((), 8)
+    assert max(home.arm.speeds) == 1
+
+
+def test_a_chart_is_an_svg_document_with_all_its_names_inside_the_picture() -> None:
+    root = ElementTree.fromstring(picture([ALONE, FOUR]))
+    texts = [element.text for element in root.iter() if element.tag.endswith("text")]
+    assert {"one machine alone", "4 volunteers"} <= set(texts)
+    for element in root.iter():
+        if element.tag.endswith("text"):
+            assert 0 <= float(element.attrib["x"]) <= WIDTH
+            assert 0 <= float(element.attrib["y"]) <= HEIGHT
+
+
+def test_names_in_a_chart_are_escaped_and_a_flat_line_is_drawn() -> None:
+    root = ElementTree.fromstring(line_chart([Line("a < b & c", [(1, 2.0), (2, 2.0)])], "x", "y"))
+    assert "a < b & c" in [element.text for element in root.iter()]
+
+
+def test_the_documentation_is_the_same_each_time_and_a_tenth_is_held_out() -> None:
+    first, second = documentation(), documentation()
+    assert first == second
+    assert len(set(first)) == len(first)
+    assert 0.08 < sum(map(is_held_out, first)) / len(first) < 0.12
