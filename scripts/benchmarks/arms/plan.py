@@ -147,11 +147,12 @@ def _losses(row: Row, grid: Grid, done: Done) -> Iterator[tuple[tuple[int, ...],
 
 
 def grid_lines(plan: Plan, done: Done) -> Iterator[str]:
-    """For each searched row: the tries with their losses, and whether the best one is interior."""
+    """For each row whose search has begun: the tries with their losses, and whether the best is interior."""
     for row in plan.rows:
         if not isinstance(row.tune, Grid):
             continue
-        losses = dict(_losses(row, row.tune, done))
+        if not (losses := dict(_losses(row, row.tune, done))):
+            continue
         tries = ", ".join(
             f"{settings(row.tune.arm(row.arm, point))}: {loss:.4f}" for point, loss in sorted(losses.items())
         )

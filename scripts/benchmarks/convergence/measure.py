@@ -57,7 +57,8 @@ def convergence(chosen: argparse.Namespace) -> str:
     every = [row for row in rows(peers, chosen.targets) if not (reason and isinstance(row.arm, Hivemind))]
     plan = Plan(every, chosen.seeds).only(chosen.only)
     results = Results(chosen.results, f"{text.digest} {peers} peers,")
-    run_plan(plan, results, Task(peers, common_start(text, CACHE / "bench")), train, chosen.at_once)
+    if not chosen.report:
+        run_plan(plan, results, Task(peers, common_start(text, CACHE / "bench")), train, chosen.at_once)
     found = found_of(plan, results.done)
     parts = [_setting(peers, chosen.seeds, text), *grid_lines(plan, results.done), ""]
     parts += [convergence_table(plan.rows, found), *verdicts(peers, found)]
@@ -104,6 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--results", type=Path, default=Path("bench-convergence.json"),
                         help="finished arms are stored in this file and not run again")  # fmt: skip
+    parser.add_argument("--report", action="store_true", help="print what is finished, and run nothing")
     parser.add_argument("--at-once", type=int, default=1, help="arms that run in parallel")
     parser.add_argument("--only", nargs="+", default=[""],
                         help="only arms with one of these in their name, and what they need")  # fmt: skip

@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--results", type=Path, default=Path("bench-learning.json"),
                         help="finished arms are stored in this file and not run again")  # fmt: skip
+    parser.add_argument("--report", action="store_true", help="print what is finished, and run nothing")
     parser.add_argument("--at-once", type=int, default=1, help="arms that run in parallel")
     parser.add_argument("--only", nargs="+", default=[""],
                         help="only arms with one of these in their name, and what they need")  # fmt: skip
@@ -53,7 +54,8 @@ def learning(chosen: argparse.Namespace) -> Iterator[str]:
             where = setting(text, chosen.peers, not chosen.fp32)
             plan = Plan(rows(TARGETS[target]), chosen.seeds).only(chosen.only)
             results = Results(chosen.results, where.name)
-            run_plan(plan, results, where, train, chosen.at_once)
+            if not chosen.report:
+                run_plan(plan, results, where, train, chosen.at_once)
             yield _setting(where, target, chosen.seeds)
             yield "\n".join([*grid_lines(plan, results.done), "", *_table(plan, results)])
 
