@@ -28,7 +28,7 @@ def length_so_far(position: Position, spec: RunSpec) -> str:
         return f"over after {_count(step, 'round')}"
     ends = [f"round {position.round} is number {step + 1:,}{_of(progress.decay, schedule)}"]
     if progress.decay is None and schedule.tokens is not None:
-        ends.append(f"{progress.tokens or 0:,} of {schedule.tokens:,} tokens are folded")
+        ends.append(f"{progress.tokens or 0:,} of {schedule.tokens:,} tokens count so far")
     return f"{', '.join(ends)}; learning rate at {position.rate_factor(spec):.0%}"
 
 

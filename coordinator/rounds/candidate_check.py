@@ -58,7 +58,7 @@ def check_candidate(
     commits = open_commits(entry)  # of banned keys no admission counts
     # Whether a commit came in time is the proposer's to say: its close is what closers agree on.
     check_close(entry, commits, run.position.standings, run.spec, blob_sizes)
-    check_progress(entry, commits, run.position.progress)
+    check_progress(entry, commits, run.position.standings, run.spec, run.position.progress)
     if entry.at > now + 1000 * AHEAD_SECONDS:
         raise _refused("a close that is dated ahead")
     if entry.base_state != run.tip.state:

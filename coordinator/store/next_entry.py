@@ -20,7 +20,7 @@ from barnraise.contract.log_entries import (
 from barnraise.contract.records import Commit
 from barnraise.contract.run_keys import NamedSuccessor, first_epoch, generation_of
 from barnraise.contract.tip import check_succession
-from barnraise.contract.weights import weigh_commits
+from barnraise.contract.weights import planned_tokens, weigh_commits
 from barnraise.core.errors import StateError
 from barnraise.core.identity import Identity
 from barnraise.core.ids import Millis, PublicKey, StateHash, short
@@ -29,21 +29,21 @@ from coordinator.store.run_state import RunState
 
 def close_of(run: RunState, reason: str, now: Millis, turns: int) -> tuple[Close, tuple[Commit, ...]]:
     """The close of the open round with all that is accepted, and its commits in its order."""
-    seed, round = run.spec.seed, run.round
+    seed, round, standings = run.spec.seed, run.round, run.position.standings
     ordered = sorted(run.accepted.values(), key=lambda commit: fold_order(seed, round, commit.signer))
-    weighed = weigh_commits([commit.value for commit in ordered], run.position.standings, run.spec.trust)
+    commits = tuple(commit.value for commit in ordered)
     close = Close(
         base_state=run.tip.state,
         commits=tuple(commit.text for commit in ordered),
-        weights=tuple(each.weight for each in weighed),
-        standings=run.position.standings.name,
+        weights=tuple(each.weight for each in weigh_commits(commits, standings, run.spec.trust)),
+        standings=standings.name,
         void=run.position.void,
-        progress=run.position.progress.after(commit.value.tokens for commit in ordered),
+        progress=run.position.progress.after(planned_tokens(commits, standings, run.spec.trust)),
         reason=reason,
         turns=turns,
         **_common_fields(run, now),
     )
-    return close, tuple(commit.value for commit in ordered)
+    return close, commits
 
 
 def delegation_of(run: RunState, closers: tuple[PublicKey, ...], now: Millis) -> Delegation:

@@ -16,7 +16,7 @@ from barnraise.contract.records import Commit
 from barnraise.contract.schedule import Progress
 from barnraise.contract.spec import RunSpec
 from barnraise.contract.standing import Standings
-from barnraise.contract.weights import check_weights
+from barnraise.contract.weights import check_weights, planned_tokens
 from barnraise.core.errors import BadSignature, MalformedRecord, StateError
 from barnraise.core.ids import PublicKey, Round, short
 from barnraise.core.signed import open_text
@@ -81,9 +81,11 @@ def check_close(
     check_weights(close, commits, standings, spec.trust)
 
 
-def check_progress(close: Close, commits: Sequence[Commit], before: Progress) -> None:
+def check_progress(
+    close: Close, commits: Sequence[Commit], standings: Standings, spec: RunSpec, before: Progress
+) -> None:
     """Raises StateError unless a close says what the schedule depends on after it. before: at its place."""
-    if close.progress != before.after(commit.tokens for commit in commits):
+    if close.progress != before.after(planned_tokens(commits, standings, spec.trust)):
         raise _unsound(close, "says another progress of the run than its contributions lead to")
 
 

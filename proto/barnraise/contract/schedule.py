@@ -50,12 +50,13 @@ class Progress(Strict):
     """What the schedule depends on next to the round, at a place of the log."""
 
     tokens: Count | None = Field(default=None, exclude_if=lambda tokens: tokens is None)
-    """Tokens folded into the state of that place, in a run that is planned by them; else None."""
+    """Tokens folded into the state of that place, as far as they count
+    (`barnraise.contract.weights.planned_tokens`), in a run that is planned by them; else None."""
     decay: OrderedDecay | None = Field(default=None, exclude_if=lambda decay: decay is None)
     """The one that is ordered."""
 
     def after(self, tokens: Iterable[int]) -> Progress:
-        """After a close of contributions of so many tokens."""
+        """After a close of contributions of which so many tokens count."""
         if self.tokens is None:
             return self
         return self.model_copy(update={"tokens": total((self.tokens, *tokens))})

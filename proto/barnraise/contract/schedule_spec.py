@@ -28,7 +28,8 @@ class Schedule(Strict):
         default=None, examples=[100_000_000]
     )
     """Planned length in trained tokens of all volunteers.
-    The run ends with the round that reaches them, or with `rounds` where these are over before."""
+    The run ends with the round that reaches them, or with `rounds` where these are over before. Of one
+    contribution as many count as `trust.claim_factor` allows, and none of a key without a weight."""
     warmup_rounds: Annotated[int, Field(ge=0, le=MAX_ROUNDS)] = 0
     """First rounds, over which the learning rate rises linearly.
     Set it where the loss jumps in the first rounds. `train.inner.warmup_steps` are those of each peer."""

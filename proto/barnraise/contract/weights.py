@@ -19,7 +19,7 @@ of probation requires.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from statistics import median_high
@@ -116,6 +116,15 @@ def weigh_commits(commits: Sequence[Commit], standings: Standings, trust: TrustS
     """The weights of a round's commits. standings: in force in the round."""
     claims = [Claim(commit.tokens, standings.of(PublicKey(commit.owner), trust)) for commit in commits]
     return weigh(claims, Limits.of(trust))
+
+
+def planned_tokens(commits: Sequence[Commit], standings: Standings, trust: TrustSpec) -> Iterator[int]:
+    """The tokens of a round's commits that count in a run which is planned by tokens: what a key without a
+    weight claims, or claims above the limit, does not end it.
+    """
+    for each in weigh_commits(commits, standings, trust):
+        if each.weight:
+            yield each.tokens
 
 
 def check_weights(close: Close, commits: Sequence[Commit], standings: Standings, trust: TrustSpec) -> None:

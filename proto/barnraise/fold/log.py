@@ -109,7 +109,7 @@ def check_step(position: Position, step: Step | Unreadable, charter: Charter) ->
     check_follows(position, step.entry, charter.spec)
     if isinstance(step, Link):
         check_close(step.close, step.commits, position.standings, charter.spec)
-        check_progress(step.close, step.commits, position.progress)
+        check_progress(step.close, step.commits, position.standings, charter.spec, position.progress)
     if isinstance(step.entry, Succession):
         check_succession(position, step.entry, charter.authority_key)
     if isinstance(step.entry, Rollback):

@@ -115,6 +115,8 @@ class Replay:
     state: TrainState
     tokens: int
     """Folded before this round, by the count of the checkpoint that the replay started from."""
+    planned: int | None
+    """Of them, those that count in a run which is planned by tokens (`Progress.tokens`); else None."""
     rounds: int = 0
     """Of this replay, as are the next two fields."""
     contributions: int = 0
@@ -126,7 +128,8 @@ class Replay:
         found = state.hash()
         if found != charter.genesis:
             return Difference("state", "state[0], made here", charter.genesis, found, Cause.BASE)
-        return cls(charter, genesis_tip(charter), state, 0)
+        tip = genesis_tip(charter)
+        return cls(charter, tip, state, 0, tip.position.progress.tokens)
 
     @classmethod
     def from_checkpoint(
@@ -136,7 +139,7 @@ class Replay:
         if manifest.round == 0 and manifest.state != charter.genesis:
             where = "state[0], in the checkpoint of round 0"
             return Difference("state", where, charter.genesis, manifest.state, Cause.COORDINATOR)
-        return cls(charter, manifest.tip(standings), state, manifest.tokens)
+        return cls(charter, manifest.tip(standings), state, manifest.tokens, manifest.progress.tokens)
 
     def check(self, step: Step | Unreadable) -> Step | Difference:
         """Check that the step is certified and continues the log. Raises NewerVersion."""
@@ -170,10 +173,10 @@ class Replay:
         entry = amendment.entry
         if isinstance(entry, Rollback) and entry.state != self.tip.state:
             return self._state(StateHash(entry.state), f"the rollback of round {entry.round} to {entry.to}")
-        if isinstance(entry, Rollback) and entry.tokens not in (None, self.tokens):
+        if isinstance(entry, Rollback) and entry.tokens != self.planned:
             where = entry_path(entry.epoch, entry.height)
             found = f"a rollback to a state of {entry.tokens}"
-            return Difference("entry", where, f"{self.tokens} tokens", found, Cause.COORDINATOR)
+            return Difference("entry", where, f"{self.planned} tokens", found, Cause.COORDINATOR)
         return replace(self, tip=amended(self.tip, amendment, self.charter))
 
     def skip(self, step: Step) -> Replay:
@@ -191,6 +194,7 @@ class Replay:
             tip=Tip(tip.position.after(close), folded.hash()),
             state=folded,
             tokens=tokens_after(self.tokens, link.commits),
+            planned=close.progress.tokens,
             rounds=self.rounds + 1,
             contributions=self.contributions + len(link.commits),
             owners=self.owners | {PublicKey(commit.owner) for commit in link.commits},

@@ -50,7 +50,7 @@ def test_a_planned_length(schedule: Schedule, words: str) -> None:
             Schedule(tokens=1000),
             7,
             Progress(tokens=900),
-            "round 7 is number 8, 900 of 1,000 tokens are folded; learning rate at 50%",
+            "round 7 is number 8, 900 of 1,000 tokens count so far; learning rate at 50%",
         ),
         (
             Schedule(tokens=1000),
