@@ -223,6 +223,14 @@ def decay_refusal(reason: reasons.DecayRefusal) -> UserError:
             assert_never(reason)
 
 
+def void_decay_message(rounds: int) -> str:
+    """What a rollback means for a decay over so many rounds that was ordered."""
+    return (
+        f"the decay over {_count(rounds, 'round')} that was ordered is void with it, and the run does not end"
+        f" by it. To end the run, start the coordinator again with `--decay {rounds}`"
+    )
+
+
 def reopen_message(reason: reasons.ReopenReason) -> str:
     """Why a round's TRAIN phase restarts."""
     match reason:

@@ -10,11 +10,12 @@ from typing_extensions import assert_never
 
 from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.log_entries import Decay, Delegation, Requested, Rollback, StandingChange, Succession
+from barnraise.contract.tip import Position
 from barnraise.core.errors import UserError
 from barnraise.core.ids import Millis, short
 from barnraise.core.plain_text import one_line
 from coordinator.messages.audits import standing_message
-from coordinator.messages.rounds import HALTED_FIX, no_rollback_message
+from coordinator.messages.rounds import HALTED_FIX, no_rollback_message, void_decay_message
 from coordinator.reasons.rounds import HarmAfterRollback
 from coordinator.rounds.automatic_rollback import (
     GoBack,
@@ -79,14 +80,16 @@ class Amending:
             case _:
                 return entry
 
-    def enter(self, entry: Requested, now: Millis) -> None:
-        """Have the run key certify it alone. Raises DiskFull."""
+    def enter(self, entry: Requested, now: Millis) -> Position:
+        """Have the run key certify it alone. Returns the place before it. Raises DiskFull."""
+        before = self.store.snapshot.position
         if isinstance(entry, Delegation):
             Delegating(self.store).prepare_votes(self.store.snapshot)
         self.store.amend(entry, now)
         if self.keys is not None:
             run = self.store.snapshot
             self.keys.follow(run.position)
+        return before
 
 
 def decision_on(entry: StandingChange, store: RunStore) -> Stay | GoBack | Halt:
@@ -96,8 +99,8 @@ def decision_on(entry: StandingChange, store: RunStore) -> Stay | GoBack | Halt:
     return after_verdicts(harm, bool(harm) and losses_rose(run, store.chance), run)
 
 
-def report_amended(entry: Requested, store: RunStore) -> None:
-    """Log what the log says now."""
+def report_amended(entry: Requested, before: Position, store: RunStore) -> None:
+    """Log what the log says now. before: the place before the entry."""
     match entry:
         case Delegation(closers=closers):
             log.info("from round %d on %d closers close rounds", entry.round + 1, len(closers) or 1)
@@ -117,18 +120,21 @@ def report_amended(entry: Requested, store: RunStore) -> None:
                 round + rounds,
             )
         case Rollback():
-            _report_rollback(entry)
+            _report_rollback(entry, before)
         case _:
             assert_never(entry)
 
 
-def _report_rollback(entry: Rollback) -> None:
+def _report_rollback(entry: Rollback, before: Position) -> None:
     for change in entry.changes:
         log.info("%s", standing_message(change))
     log.warning(
         "round %d folds nothing: the run goes back to the state of round %d%s",
         entry.round, entry.to, f" ({one_line(entry.note)})" if entry.note else "",
     )  # fmt: skip
+    ordered_decay = before.progress.decay
+    if ordered_decay is not None and before.after(entry).progress.decay is None:
+        log.warning("%s", void_decay_message(ordered_decay.rounds))
 
 
 def _report_halted(entry: StandingChange, store: RunStore) -> None:

@@ -12,6 +12,7 @@ from barnraise.contract.divergence import Divergence, divergence_message
 from barnraise.contract.log_entries import Requested, Resume, Rollback
 from barnraise.contract.records import Head
 from barnraise.contract.rounds import seconds_between
+from barnraise.contract.tip import Position
 from barnraise.core.errors import StateError
 from barnraise.core.ids import Millis, PublicKey
 from barnraise.fold.log import Link, in_effect
@@ -249,11 +250,10 @@ class Session:
         if shared is not None:
             shared.propose_amendment(entry)
             return
-        self.amending.enter(entry, now)
-        await self._amended(entry)
+        await self._amended(entry, self.amending.enter(entry, now))
 
-    async def _amended(self, entry: Requested) -> None:
-        report_amended(entry, self.store)
+    async def _amended(self, entry: Requested, before: Position) -> None:
+        report_amended(entry, before, self.store)
         if self.joint is not None:
             self.joint.moved()
         if isinstance(entry, Rollback):  # compute its state, and let volunteers have it
@@ -274,14 +274,14 @@ class Session:
         steps = await joint.next_steps(heads)
         counting = in_effect(self.store.snapshot.position, steps)
         for step in steps:
+            before = self.store.snapshot.position
             joint.enter(step)
             if step not in counting:
                 continue
             if isinstance(step, Link):
-                votes = len(step.certificate.signatures)
-                await self._closed(step, JustCertified(step.close.round, votes))
+                await self._closed(step, JustCertified(step.close.round, len(step.certificate.signatures)))
             elif not isinstance(step.entry, Resume):
-                await self._amended(step.entry)
+                await self._amended(step.entry, before)
 
     async def _ask_volunteers(self, joint: JointClosing) -> None:
         """Volunteers may hold more of the log than is known here: the heads of others are not taken where a

@@ -19,6 +19,7 @@ from barnraise.core.ids import Millis
 from coordinator.reasons.rounds import DecayInForce, PlannedDecayBegan, RunOver
 from coordinator.rounds.amending import Amending
 from coordinator.rounds.decay_order import DecayOrders, leave_decay, why_refused
+from coordinator.rounds.rollback_order import RollbackOrder, leave_rollback
 from coordinator.rounds.session import Session
 from coordinator.run_folder import DECAY
 from coordinator.store.next_entry import decay_of
@@ -239,6 +240,20 @@ def test_a_rollback_to_before_the_decay_ends_it(store: RunStore, to: int, keeps:
     fold_round(store, ADA)
     with reopened(store) as again:
         assert again.snapshot.position == store.snapshot.position
+
+
+@pytest.mark.parametrize(("to", "said"), [(4, True), (5, False)])
+def test_a_rollback_says_that_it_makes_the_decay_void(
+    store: RunStore, caplog: pytest.LogCaptureFixture, to: int, said: bool
+) -> None:
+    """By audits it comes without its maintainer, and the run would go on without an end."""
+    ordered(store, 3)
+    for _ in range(3):
+        fold_round(store, ADA)
+    leave_rollback(store.folder, RollbackOrder(to=to))
+    asyncio.run(session(store).tick())
+    assert store.snapshot.round == 7
+    assert any("`--decay 3`" in record.message for record in caplog.records) is said
 
 
 def test_a_run_that_is_over_goes_on_after_a_rollback(store: RunStore) -> None:
