@@ -38,7 +38,7 @@ from peer.volunteer.log_copy import NEWEST, LogCopy
 from peer.volunteer.log_follower import LogFollower, first_follower
 from peer.volunteer.loop import Volunteer
 from peer.volunteer.machine import Machine, load_trainer, prepare, without_gpu
-from peer.volunteer.node import Node, enter, leave_on_signals, or_leave, start_node
+from peer.volunteer.node import Entered, Node, enter, leave_on_signals, or_leave, start_node
 from peer.volunteer.prefetch import Prefetch
 from peer.volunteer.proofs import PROOFS, Proofs
 from peer.volunteer.reasons import RunOver
@@ -66,7 +66,7 @@ async def join(
         entering = enter(invite, folder, settings.name, credit=settings.credit, timing=timing)
         entered = await or_leave(entering, leaving)
         charter, identity = entered.charter, entered.identity
-        if (ended := entered.joined.head.ended_after) is not None:
+        if (ended := ended_after(entered)) is not None:
             log.info("%s", displays.parting(RunOver(ended)))
             return
         log.info("joined %s: %s", charter.run, charter.spec.description or charter.spec.model.source)
@@ -82,6 +82,14 @@ async def join(
                 entered.search.invite, identity, machine.device.name, error, node.clock, timing
             )
             raise
+
+
+def ended_after(entered: Entered) -> int | None:
+    """Rounds that are folded where the run has ended, by the head of a run key; None where it has not, or a
+    closer alone says so: then the log shows it.
+    """
+    head = entered.joined.signed_head
+    return head.value.ended_after if head.signer in entered.keys.signers.run_keys else None
 
 
 async def _take_part(

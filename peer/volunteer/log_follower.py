@@ -296,7 +296,7 @@ async def _newest_manifest(
     having = holders(charter, keys.at_work)
     wire = await read_blob(swarm, blobs, BlobHash(head.checkpoint), MAX_MANIFEST_BYTES, *having)
     signed = open_manifest(wire, run=charter.run, signers=keys.signers)
-    check_interim(signed, keys.signers, keys.position)
+    check_interim(signed, keys.signers, keys.position, charter.spec.train.schedule)
     return signed
 
 

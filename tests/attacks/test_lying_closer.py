@@ -28,6 +28,7 @@ from barnraise.contract.log_entries import Close
 from barnraise.contract.manifest import FileEntry
 from barnraise.contract.protocol import CoordinatorDoesNotFit, Protocol
 from barnraise.contract.records import Head, open_record, tagged
+from barnraise.contract.schedule import NO_PROGRESS, OrderedDecay, Progress
 from barnraise.contract.tip import Position
 from barnraise.core.errors import MalformedBlob, MalformedRecord, StateError, TrustError, Unreachable
 from barnraise.core.identity import Identity
@@ -44,9 +45,12 @@ from barnraise.runtime.blob_store import BlobStore
 from barnraise.runtime.run_clock import RunClock
 from coordinator.checkpoints.copied_checkpoints import CopiedCheckpoints
 from coordinator.store.run_store import RunStore
+from peer.coordinator_client import Joined
 from peer.volunteer.durations import RoundTimer
 from peer.volunteer.head_follower import HeadFollower
+from peer.volunteer.join import ended_after
 from peer.volunteer.log_follower import newest_state
+from peer.volunteer.node import Entered
 from tests.support import parts
 from tests.support.coordinators import FakeSwarm, opened_store
 
@@ -324,3 +328,36 @@ def test_a_closer_alone_does_not_end_volunteers_by_another_protocol(
     head = sign(by, honest_head(protocol=newer).value)
     with pytest.raises(error):
         open_record(sealed(head), run=parts.RUN, signers=parts.keys(*CLOSERS).signers, now=parts.NOW)
+
+
+ENDED = Progress(decay=OrderedDecay(start=0, rounds=1))
+
+
+@pytest.mark.parametrize("progress", [NO_PROGRESS, ENDED])
+@pytest.mark.parametrize("by", [LIAR, parts.AUTHORITY])
+def test_no_checkpoint_of_a_closer_alone_ends_the_run(
+    store: RunStore, tmp_path: Path, by: Identity, progress: Progress
+) -> None:
+    """After the end no close follows that would show the lie: a volunteer that believed it would leave."""
+    newest, position = store.snapshot.newest_checkpoint.value, store.snapshot.position
+    changed = {"closers": CLOSERS, "progress": progress, "round": 1}
+    wire = sign(by, newest.model_copy(update=changed)).wire
+    swarm = FakeSwarm(BlobStore(tmp_path / "peer"), held={blob_hash(wire): wire})
+    keys = KeysInForce(FIRST, replace(position, closers=CLOSERS))
+    head = parts.head(checkpoint=blob_hash(wire))
+    taking = newest_state(
+        store.charter, swarm.as_swarm, swarm.blobs, head, keys, layout=lambda: store.state.layout
+    )
+    refused = by is LIAR and progress == ENDED
+    with pytest.raises(Unreachable, match="the run is over" if refused else "^(?!.*the run is over)"):
+        asyncio.run(taking)
+
+
+@pytest.mark.parametrize(("by", "believed"), [(LIAR, None), (parts.AUTHORITY, 7)])
+def test_who_joins_believes_the_run_key_alone_that_the_run_is_over(
+    store: RunStore, by: Identity, believed: int | None
+) -> None:
+    joined = Joined(store.charter, cast(Any, None), sign(by, parts.head(ended_after=7)))
+    nothing = cast(Any, None)
+    keys = KeysInForce(FIRST, replace(store.snapshot.position, closers=CLOSERS))
+    assert ended_after(Entered(joined, nothing, nothing, nothing, keys)) == believed

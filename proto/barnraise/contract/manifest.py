@@ -13,10 +13,11 @@ from barnraise.contract.certificates import MAX_CLOSERS
 from barnraise.contract.field_types import MAX_AVERAGED, Epoch, Height, RoundNumber, Void
 from barnraise.contract.log_entries import ListName
 from barnraise.contract.run_keys import Signers, Successors, generation_of
-from barnraise.contract.schedule import NO_PROGRESS, Stated
+from barnraise.contract.schedule import NO_PROGRESS, Stated, is_over
+from barnraise.contract.schedule_spec import Schedule
 from barnraise.contract.standing import STANDINGS_FILE, Standings
 from barnraise.contract.tip import Position, Tip, steps_of
-from barnraise.core.errors import BadSignature, MalformedRecord
+from barnraise.core.errors import BadSignature, MalformedRecord, Unreachable
 from barnraise.core.identity import KEY_BYTES, SIGNATURE_BYTES
 from barnraise.core.ids import RUN_PATTERN, BlobHash, PublicKey, Round, RunId, StateHash, short
 from barnraise.core.signed import Signable, Signed, open_signed
@@ -243,18 +244,27 @@ def first_key(signed: Signed[Manifest]) -> PublicKey:
     return PublicKey(successors[0].statement.key) if successors else signed.signer
 
 
-def check_interim(signed: Signed[Manifest], signers: Signers, position: Position) -> None:
+def check_interim(
+    signed: Signed[Manifest], signers: Signers, position: Position, schedule: Schedule | None = None
+) -> None:
     """Refuse a checkpoint of a single closer that would change who certifies the log, or the run key.
 
-    Its state needs no trust: the next close names the state that it folds to. position: the newest one that
-    is known. Raises BadSignature.
+    Its state needs no trust: the next close names the state that it folds to. After the end none follows: for
+    who would leave then, `schedule` is the run's. position: the newest one that is known.
+    Raises BadSignature; Unreachable where it says that the run is over.
     """
     known, there = signers.introduced(signed.value.successors, signed.value.run), signed.value
     is_later = generation_of(there.epoch) > generation_of(position.epoch)
-    if signed.signer not in known.run_keys and (is_later or there.closers != position.closers):
+    alone = signed.signer not in known.run_keys
+    if alone and (is_later or there.closers != position.closers):
         raise BadSignature(
             f"a checkpoint by {short(signed.signer)} with other closers than the log has, or a later run key",
             fix="Another one is taken. The coordinator's name any closers.",
+        )
+    if alone and schedule is not None and is_over(schedule, there.step, there.progress):
+        raise Unreachable(
+            f"that the run is over after {there.step} rounds says {short(signed.signer)} alone",
+            fix="A state that the log names is taken, or the coordinator's checkpoint when it is back.",
         )
 
 
