@@ -26,7 +26,7 @@ from barnraise.fold.averaging import each_mean
 from barnraise.models.checkpoint_files import OUTER_STATE
 from barnraise.models.lora_files import ADAPTER
 from barnraise.models.model_files import write_model
-from barnraise.runtime.blob_store import BlobStore, file_hash
+from barnraise.runtime.blob_store import BlobStore, has_hash
 from barnraise.runtime.files import disk_errors, link_or_copy, write_atomic
 from coordinator.checkpoints.card import CARD, CURVE
 from coordinator.reasons.checkpoints import StateUnreadable
@@ -74,9 +74,8 @@ def averaged_rounds(run: RunState, round: int) -> tuple[int, ...]:
 
     None where they are fewer than two. States that a rollback made void are not among them, nor state[0].
     """
-    spec = run.spec.checkpoint
-    count = min(spec.average, spec.keep)
-    rounds = [at for at in run.in_force(run.checkpoints) if 0 < at <= round][-max(count, 1) :]
+    count = max(run.spec.checkpoint.averaged, 1)
+    rounds = [at for at in run.in_force(run.checkpoints) if 0 < at <= round][-count:]
     return tuple(rounds) if len(rounds) > 1 and rounds[-1] == round else ()
 
 
@@ -100,7 +99,7 @@ def write_mean(states: Sequence[LinkedState], blobs: BlobStore, folder: Path) ->
     newest = states[-1].manifest
     for state in states:
         for path, name in state.files.items():
-            if not path.is_file() or file_hash(path) != name:
+            if not has_hash(path, BlobHash(name)):
                 return StateUnreadable(state.manifest.round, path.name)
     with disk_errors(folder):
         folder.mkdir()

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from barnraise.contract.manifest import HeldOut
+from barnraise.core.errors import DiskFull
 from barnraise.core.ids import Millis
 from barnraise.evaluation.failures import EvaluationFailure
 from barnraise.evaluation.runner import Evaluated
 from barnraise.runtime.blob_store import BlobStore
 from coordinator.checkpoints.card_data import card_files
-from coordinator.checkpoints.mean_files import LinkedState, Mean, keep_mean, write_mean
+from coordinator.checkpoints.mean_files import LinkedState, Mean, keep_mean, link_states, write_mean
 from coordinator.messages.checkpoints import mean_message
-from coordinator.reasons.checkpoints import MeanFailed, MeanTried, StateUnreadable
+from coordinator.reasons.checkpoints import MeanFailed, MeanTried, NoSpaceForMean, StateUnreadable
+from coordinator.store.run_state import RunState
 from coordinator.store.run_store import RunStore
 
 log = logging.getLogger("coordinator.checkpoints.publisher")
@@ -33,6 +36,15 @@ class EvaluatedMean:
     held_out: HeldOut
 
 
+def linked_states(run: RunState, rounds: Sequence[int], blobs: BlobStore, work: Path) -> list[LinkedState]:
+    """As `link_states`; none where the disk is full, which is logged: some disks have no links."""
+    try:
+        return link_states(run, rounds, blobs, work)
+    except DiskFull:
+        log.warning("%s", mean_message(NoSpaceForMean(tuple(rounds))))
+        return []
+
+
 async def try_mean(
     states: Sequence[LinkedState], newest: Evaluated | EvaluationFailure, blobs: BlobStore, folder: Path,
     evaluate: Evaluate,
@@ -40,12 +52,12 @@ async def try_mean(
     """Make and evaluate the mean of `states` in a new folder; None where it has no loss, which is logged.
 
     newest: the evaluation of the newest of them. Where that failed, no mean is made, since nothing could say
-    which of the two is better. Raises DiskFull.
+    which of the two is better.
     """
     if not states or not isinstance(newest, Evaluated):
         return None
-    mean = await asyncio.to_thread(write_mean, states, blobs, folder)
-    if isinstance(mean, StateUnreadable):
+    mean = await asyncio.to_thread(_written, states, blobs, folder)
+    if isinstance(mean, StateUnreadable | NoSpaceForMean):
         log.warning("%s", mean_message(mean))
         return None
     outcome = await evaluate(mean.folder)
@@ -53,6 +65,17 @@ async def try_mean(
         return EvaluatedMean(mean, outcome.held_out)
     log.info("%s", mean_message(MeanFailed(mean.rounds, outcome)))
     return None
+
+
+def _written(
+    states: Sequence[LinkedState], blobs: BlobStore, folder: Path
+) -> Mean | StateUnreadable | NoSpaceForMean:
+    """As `write_mean`. A run goes on without a mean where the disk has no space for one."""
+    try:
+        return write_mean(states, blobs, folder)
+    except DiskFull:
+        shutil.rmtree(folder, ignore_errors=True)  # the state may need the space
+        return NoSpaceForMean(tuple(state.manifest.round for state in states))
 
 
 def publish_mean(store: RunStore, tried: EvaluatedMean, now: Millis) -> None:

@@ -44,8 +44,8 @@ from coordinator.checkpoints.evaluations import (
 )
 from coordinator.checkpoints.exports import Exporter
 from coordinator.checkpoints.held_out_set import HeldOutSet, publish_held_out_set, read_held_out_set
-from coordinator.checkpoints.mean_files import averaged_rounds, link_states
-from coordinator.checkpoints.mean_trial import Evaluate, publish_mean, try_mean
+from coordinator.checkpoints.mean_files import averaged_rounds
+from coordinator.checkpoints.mean_trial import Evaluate, linked_states, publish_mean, try_mean
 from coordinator.messages.checkpoints import (
     evaluation_message,
     evaluation_refusal,
@@ -189,14 +189,16 @@ class Publisher:
             async with self._writing:
                 run = self.store.snapshot
                 round = run.unpublished[-1]
-                self.store.start_evaluation(round)
-                await asyncio.to_thread(lay_out, run.checkpoints[round], blobs, folder)
                 rounds = averaged_rounds(run, round)
-                states = await asyncio.to_thread(link_states, run, rounds, blobs, work)
+                self.store.start_evaluation(round, rounds)
+                await asyncio.to_thread(lay_out, run.checkpoints[round], blobs, folder)
+                states = await asyncio.to_thread(linked_states, run, rounds, blobs, work)
             outcome = await self.evaluate(folder)
             if round == BASE_ROUND:
                 _check_base(outcome)
-            tried = await try_mean(states, outcome, blobs, work / "mean", self.evaluate)
+            tried = None
+            if self.store.snapshot.unpublished[-1:] == [round]:  # else the next evaluation is a state's
+                tried = await try_mean(states, outcome, blobs, work / "mean", self.evaluate)
             async with self._writing:
                 run = self.store.snapshot
                 for older in [before for before in run.unpublished if before < round]:

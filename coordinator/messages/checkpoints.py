@@ -110,6 +110,11 @@ def mean_message(reason: reasons.MeanOutcome) -> str:
                 f"no mean of states is made: {file} of the checkpoint of round {round} is damaged or missing."
                 " A restart looks for a copy"
             )
+        case reasons.NoSpaceForMean(rounds):
+            return (
+                f"no mean of the states of {format_rounds(rounds)} is made: the disk is full, and it"
+                " takes the space of a checkpoint. The run continues without it"
+            )
         case _:
             assert_never(reason)
 

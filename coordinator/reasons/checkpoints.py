@@ -89,7 +89,14 @@ class StateUnreadable(Reason):
     file: str
 
 
-MeanOutcome = MeanTried | MeanFailed | StateUnreadable
+@dataclass(frozen=True)
+class NoSpaceForMean(Reason):
+    """The disk has no space for the mean of these states."""
+
+    rounds: tuple[int, ...]
+
+
+MeanOutcome = MeanTried | MeanFailed | StateUnreadable | NoSpaceForMean
 
 
 @dataclass(frozen=True)

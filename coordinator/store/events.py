@@ -234,6 +234,8 @@ class EvaluationStarted:
     """The coordinator evaluates this checkpoint: it is kept until `EvaluationEnded`."""
 
     round: int
+    averaged: tuple[int, ...] = ()
+    """Rounds of the checkpoints whose mean it may evaluate after it: they are kept, too."""
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,8 @@ class RunState:
     """Rounds of all checkpoints that were ever published: the archive may still have dropped ones."""
     evaluating: int | None = None
     """Round of the checkpoint that the coordinator evaluates: it is kept until that ends."""
+    averaging: tuple[int, ...] = ()
+    """Rounds of those whose mean is evaluated next: they are kept until then, unless they become void."""
     scores: Mapping[int, Score] = field(default_factory=empty)
     """The score of each checkpoint that was ever evaluated, by round."""
     evaluations: Mapping[int, Mapping[PublicKey, Signed[Evaluation]]] = field(default_factory=empty)
@@ -308,9 +310,8 @@ class RunState:
         named = (promotion.main, promotion.best) if (promotion := self.promotion()) else ()
         averages = self.averages.keys() - self.outdated_averages()
         averaged = (each.round for round in averages for each in self.averages[round].value.mean_of)
-        needed = {
-            round for round in (*named, *averaged, self.replay_from, self.evaluating) if round is not None
-        }
+        asked = (*named, *averaged, *self.averaging, self.replay_from, self.evaluating)
+        needed = {round for round in asked if round is not None}
         kept = self.in_force(self.checkpoints)
         void = self.checkpoints.keys() - {*kept, self.evaluating}
         return (*sorted(void), *outdated(kept, self.spec.checkpoint.keep, needed))

@@ -275,12 +275,12 @@ class RunStore:
         self._record(CheckpointPublished(now, signed) if shown else CheckpointWritten(now, signed))
         self._forget(now)
 
-    def start_evaluation(self, round: int) -> None:
-        """Keep the checkpoint of `round` until `end_evaluation`."""
-        self._note(EvaluationStarted(round))
+    def start_evaluation(self, round: int, averaged: tuple[int, ...] = ()) -> None:
+        """Keep the checkpoints of `round` and of the rounds `averaged` until `end_evaluation`."""
+        self._note(EvaluationStarted(round, averaged))
 
     def end_evaluation(self) -> None:
-        """Let retention drop the checkpoint that was evaluated."""
+        """Let retention drop what was evaluated."""
         self._note(EvaluationEnded())
 
     def publish(

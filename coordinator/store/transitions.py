@@ -213,11 +213,11 @@ def _lost(state: RunState, event: ContributionsLost) -> RunState:
 
 
 def _evaluation_started(state: RunState, event: EvaluationStarted) -> RunState:
-    return replace(state, evaluating=event.round)
+    return replace(state, evaluating=event.round, averaging=event.averaged)
 
 
 def _evaluation_ended(state: RunState, event: EvaluationEnded) -> RunState:
-    return replace(state, evaluating=None)
+    return replace(state, evaluating=None, averaging=())
 
 
 def lost_checkpoints(state: RunState, is_lost: Callable[[Signed[Manifest]], bool]) -> CheckpointsDropped:

@@ -56,6 +56,12 @@ class CheckpointSpec(Strict):
     agree: PositiveCount = 2
     """Evaluators whose held-out losses must agree."""
 
+    @property
+    def averaged(self) -> int:
+        """States of a mean at most; 0 where none is made."""
+        states = min(self.average, self.keep) if self.held_out_tokens else 0
+        return states if states > 1 else 0
+
     @model_validator(mode="after")
     def _evaluators_can_agree(self) -> CheckpointSpec:
         if len(set(self.evaluators)) != len(self.evaluators):

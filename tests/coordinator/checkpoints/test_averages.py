@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import logging
+import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,17 +15,28 @@ import pytest
 from barnraise.contract.archive import INDEX, folder_of, parse_index
 from barnraise.contract.manifest import MANIFEST, Manifest, open_manifest
 from barnraise.contract.run_keys import Signers
-from barnraise.evaluation.failures import LossNotFinite, NotEnoughMemory
+from barnraise.core.ids import BlobHash
+from barnraise.evaluation.failures import EvaluationFailure, LossNotFinite, NotEnoughMemory
+from barnraise.evaluation.runner import Evaluated
 from barnraise.models.checkpoint_files import OUTER_STATE, read_state
+from barnraise.runtime.blob_store import file_hash
 from coordinator.backup.contents import RunContents
 from coordinator.checkpoints.mean_files import averaged_rounds
+from coordinator.checkpoints.publisher import publisher_of
 from coordinator.messages.checkpoints import mean_message
-from coordinator.reasons.checkpoints import MeanFailed, MeanTried, StateUnreadable
+from coordinator.reasons.checkpoints import MeanFailed, MeanTried, NoSpaceForMean, StateUnreadable
 from coordinator.store.rolling_back import rollback_to
 from coordinator.store.run_store import RunStore
 from tests.support import parts
-from tests.support.averaged_runs import checkpointed, loss, mean_state, unread, with_checkpoints
-from tests.support.coordinators import archive, fold_round, head_of, opened_store, reopened
+from tests.support.averaged_runs import (
+    ScriptedEvaluation,
+    checkpointed,
+    loss,
+    mean_state,
+    unread,
+    with_checkpoints,
+)
+from tests.support.coordinators import archive, fold_round, head_of, opened_store, reopened, until_published
 from tests.support.golden_log import genesis, spec_of
 from tests.support.parts import ADA
 
@@ -260,6 +275,73 @@ def test_a_damaged_state_leaves_the_newest_one(
         checkpointed(store, loss(2.4))
     assert mean_message(StateUnreadable(1, weights.name)) in caplog.text
     assert names(store)["checkpoints/round-000002"] == ("round-2", "main", "latest", "best")
+
+
+def test_the_states_of_a_mean_stay_while_it_is_evaluated(tmp_path: Path) -> None:
+    with opened_store(tmp_path, with_checkpoints(SPEC, keep=3), genesis(SPEC)) as store:
+        checkpointed(store, loss(2.5))
+        checkpointed(store, loss(2.4), loss(2.6))
+        fold_round(store, ADA)
+        store.write_checkpoint(parts.NOW)
+        written_during(store, 2, [loss(2.3), loss(2.0), NotEnoughMemory(2, 1)])
+        assert [each.round for each in average(store, 3).mean_of] == [1, 2, 3]
+        assert set(store.snapshot.checkpoints) == {0, 1, 2, 3, 4}
+        assert store.snapshot.averaging == ()
+
+
+def test_a_newer_state_is_evaluated_before_the_mean_of_older_ones(store: RunStore) -> None:
+    """Else half of the states would have no loss where an evaluation takes most of the time between two."""
+    checkpointed(store, loss(2.5))
+    fold_round(store, ADA)
+    store.write_checkpoint(parts.NOW)
+    written_during(store, 1, [loss(2.4), loss(2.3), loss(2.2)])
+    assert {round: score.held_out.loss for round, score in store.snapshot.scores.items()} == {
+        1: 2.5, 2: 2.4, 3: 2.3
+    }  # fmt: skip
+    assert [each.round for each in average(store, 3).mean_of] == [1, 2, 3]
+
+
+def written_during(store: RunStore, number: int, outcomes: list[Evaluated | EvaluationFailure]) -> None:
+    """Have the publisher evaluate until it is idle. During that evaluation another checkpoint is written."""
+    scripted = ScriptedEvaluation(outcomes)
+
+    async def evaluate(folder: Path) -> Evaluated | EvaluationFailure:
+        outcome = await scripted(folder)
+        if len(scripted.seen) == number:
+            fold_round(store, ADA)
+            store.write_checkpoint(parts.NOW)
+        return outcome
+
+    asyncio.run(until_published(replace(publisher_of(store, lambda: parts.NOW), evaluate=evaluate)))
+    assert outcomes == []
+
+
+@pytest.mark.parametrize("step", ["save_tensors", "link_or_copy"])
+def test_a_full_disk_costs_the_mean_and_not_the_run(
+    store: RunStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    checkpointed(store, loss(2.5))
+    monkeypatch.setattr(f"coordinator.checkpoints.mean_files.{step}", full)
+    checkpointed(store, loss(2.4))
+    assert mean_message(NoSpaceForMean((1, 2))) in caplog.text
+    assert names(store)["checkpoints/round-000002"] == ("round-2", "main", "latest", "best")
+
+
+def test_a_state_that_the_disk_cannot_read_leaves_the_newest_one(
+    store: RunStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hash_of(path: Path) -> BlobHash:
+        if path.parent.name == "state-1":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return file_hash(path)
+
+    checkpointed(store, loss(2.5))
+    monkeypatch.setattr("barnraise.runtime.blob_store.file_hash", hash_of)
+    checkpointed(store, loss(2.4))
+    assert mean_message(StateUnreadable(1, "adapter_model.safetensors")) in caplog.text
 
 
 def test_no_mean_crosses_a_rollback(store: RunStore) -> None:

@@ -13,6 +13,7 @@ from coordinator.reasons.checkpoints import (
     MeanOutcome,
     MeanTried,
     NoneEvaluated,
+    NoSpaceForMean,
     StateUnreadable,
     Unevaluated,
 )
@@ -79,6 +80,11 @@ def test_a_promotion_is_explained(reason: NoneEvaluated | LossNearBest, words: s
             StateUnreadable(1, "model.safetensors"),
             "no mean of states is made: model.safetensors of the checkpoint of round 1 is damaged or missing."
             " A restart looks for a copy",
+        ),
+        (
+            NoSpaceForMean((1, 2)),
+            "no mean of the states of rounds 1 and 2 is made: the disk is full, and it takes the space of a"
+            " checkpoint. The run continues without it",
         ),
     ],
 )
