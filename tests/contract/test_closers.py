@@ -10,11 +10,11 @@ import pytest
 from barnraise.contract.contacts import ContactPage
 from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.log_entries import Delegation, Resume
-from barnraise.contract.manifest import Manifest, check_interim, open_manifest
+from barnraise.contract.manifest import AveragedState, Manifest, check_interim, open_manifest
 from barnraise.contract.records import check_admission, open_record, seal
 from barnraise.contract.run_keys import EPOCHS_PER_KEY, Signers, Successors, name_successor
 from barnraise.contract.tip import Position
-from barnraise.core.errors import BadSignature
+from barnraise.core.errors import BadSignature, MalformedRecord
 from barnraise.core.identity import Identity
 from barnraise.core.ids import BlobHash, PublicKey, Round
 from barnraise.core.signed import Signed, sign
@@ -71,6 +71,17 @@ def test_a_checkpoint_of_a_closer_counts_where_it_names_the_closers_of_the_log()
     for signed, closers in ((manifest(parts.ADA, (BEN,)), (ADA,)), (manifest(parts.ADA, (ADA,)), ())):
         with pytest.raises(BadSignature):
             opened(signed, closers)
+
+
+@pytest.mark.parametrize("by", [parts.ADA, parts.AUTHORITY])
+def test_a_head_s_checkpoint_is_no_mean_of_states(by: Identity) -> None:
+    """A follower would keep it as the state of its round, and could not start again."""
+    place = replace(PLACE, round=Round(9), closers=(ADA,))
+    states = tuple(AveragedState(round=round, state=parts.HASH_A) for round in (8, 9))
+    mean = sign(by, parts.manifest(place).model_copy(update={"mean_of": states}))
+    found = open_manifest(mean.wire, run=parts.RUN, signers=signers(ADA))
+    with pytest.raises(MalformedRecord, match="from which nobody trains"):
+        check_interim(found, signers(ADA), place)
 
 
 def test_a_checkpoint_of_a_closer_puts_no_successor_into_the_run_key_s_place() -> None:

@@ -159,10 +159,7 @@ class Manifest(Signable):
         Raises MalformedRecord for a mean of states: the log does not continue it.
         """
         if self.averaged:
-            raise MalformedRecord(
-                f"the checkpoint of round {self.round} holds a mean of states, from which nobody trains",
-                fix="Another one is taken. Inform the operator of the source of this one.",
-            )
+            raise _mean_named(self.round)
         return Tip(self.position(standings), StateHash(self.state))
 
     def position(self, standings: Standings) -> Position:
@@ -192,6 +189,13 @@ class Manifest(Signable):
     @property
     def size(self) -> int:
         return sum(entry.size for entry in self.files)
+
+
+def _mean_named(round: int) -> MalformedRecord:
+    return MalformedRecord(
+        f"the checkpoint of round {round} holds a mean of states, from which nobody trains",
+        fix="Another one is taken. Inform the operator of the source of this one.",
+    )
 
 
 def position_fields(position: Position) -> dict[str, Any]:
@@ -250,9 +254,12 @@ def check_interim(
     """Refuse a checkpoint of a single closer that would change who certifies the log, or the run key.
 
     Its state needs no trust: the next close names the state that it folds to. After the end none follows: for
-    who would leave then, `schedule` is the run's. position: the newest one that is known.
-    Raises BadSignature; Unreachable where it says that the run is over.
+    who would leave then, `schedule` is the run's. position: the newest one that is known. A mean of states is
+    refused by whichever key: heads name states.
+    Raises BadSignature, MalformedRecord; Unreachable where it says that the run is over.
     """
+    if signed.value.averaged:
+        raise _mean_named(signed.value.round)
     known, there = signers.introduced(signed.value.successors, signed.value.run), signed.value
     is_later = generation_of(there.epoch) > generation_of(position.epoch)
     alone = signed.signer not in known.run_keys
