@@ -17,7 +17,6 @@ from coordinator.messages.preview import preview_lines
 from coordinator.messages.setup import codec_choice, codec_setting, not_redistributable, spec_warning
 from coordinator.messages.source_files import source_files
 from coordinator.reasons.setup import (
-    PERMANENT_CHECKPOINTS,
     CheckReport,
     MainNewestNothingHeldOut,
     MainNewestUnevaluated,
@@ -133,7 +132,6 @@ def _round(report: CheckReport) -> Rows:
 def _coordinator(report: CheckReport) -> Rows:
     needs, checkpoint = report.needs, report.spec.checkpoint
     rounds = _count(needs.log // needs.log_per_round, "round")
-    kept = checkpoint.keep + PERMANENT_CHECKPOINTS
     forms = f", and {format_bytes(needs.forms)} for its other forms, once promoted" if needs.forms else ""
     return [
         ("memory", f"{format_bytes(needs.coordinator_memory)}, and that of an evaluation"),
@@ -141,7 +139,8 @@ def _coordinator(report: CheckReport) -> Rows:
         ("the log of a round", f"{format_bytes(needs.log_per_round)}; the last {rounds} can be replayed"),
         (
             "disk, at most",
-            f"{format_bytes(needs.disk)}: {kept} checkpoints and {format_bytes(needs.log)} of the log",
+            f"{format_bytes(needs.disk)}: {needs.checkpoints} checkpoints and {format_bytes(needs.log)} of"
+            " the log",
         ),
     ]
 

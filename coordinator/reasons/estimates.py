@@ -51,6 +51,8 @@ class Needs:
     """Contributions and close of one round."""
     log: int
     """Contributions that are kept, at most."""
+    checkpoints: int
+    """How many are kept at most, means among them."""
     disk: int
     """Of the coordinator, at most: its checkpoints in all forms, and the log."""
 

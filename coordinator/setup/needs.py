@@ -33,7 +33,7 @@ def needs(spec: RunSpec, shape: ModelShape, tensors: Layout, peers: int) -> Need
     log_per_round = count * (blob + _CLOSE_ENTRY)
     # Contributions after the newest checkpoint are kept above the limit too: a restart folds them.
     log_kept = max(int(spec.checkpoint.log_gigabytes * 1e9), spec.checkpoint.every * log_per_round)
-    forms = _forms(spec, shape.parameters)
+    forms, kept = _forms(spec, shape.parameters), _checkpoints(spec)
     return Needs(
         base_params=shape.parameters,
         trainable_params=trainable,
@@ -47,7 +47,8 @@ def needs(spec: RunSpec, shape: ModelShape, tensors: Layout, peers: int) -> Need
         forms=forms,
         log_per_round=log_per_round,
         log=log_kept,
-        disk=(spec.checkpoint.keep + PERMANENT_CHECKPOINTS) * (state + forms) + log_kept,
+        checkpoints=kept,
+        disk=kept * (state + forms) + log_kept,
     )
 
 
@@ -85,6 +86,13 @@ def _memory_at(spec: RunSpec, shape: ModelShape, trainable: int, frozen: Precisi
 def _precisions(spec: RunSpec) -> tuple[Precision, ...]:
     """Where all parameters are trained, none is frozen: they are fp32."""
     return ("fp32",) if isinstance(spec.train.target, Full) else ("fp32", "bf16", "8bit", "4bit")
+
+
+def _checkpoints(spec: RunSpec) -> int:
+    """`main` and `best` may be means, each with states of its own; another mean is made to be evaluated."""
+    averaged = spec.checkpoint.averaged
+    means = 2 * averaged + 1 if averaged else 0  # one state of each mean is among the permanent ones
+    return spec.checkpoint.keep + PERMANENT_CHECKPOINTS + means
 
 
 def _forms(spec: RunSpec, base_params: int) -> int:

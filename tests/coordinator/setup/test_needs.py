@@ -68,7 +68,11 @@ def test_the_disk_holds_the_kept_checkpoints_and_the_log() -> None:
     assert found.log_per_round > 3 * found.blob
     assert (found.forms, found.log) == (0, 500_000_000)
     assert found.disk == 4 * found.checkpoint + found.log, "the promoted one, the best and the oldest as well"
-    assert of(keep=10, log_gigabytes=0.5).disk == found.disk + 9 * found.checkpoint
+    assert of(keep=10, log_gigabytes=0.5, average=0).disk == found.disk + 9 * found.checkpoint
+    assert (of(average=0).checkpoints, of(keep=10, held_out_tokens=0).checkpoints) == (4, 13)
+    with_means = of(keep=10, log_gigabytes=0.5)
+    assert with_means.checkpoints == 13 + 2 * 3 + 1, "two means, two more states of each, one that is made"
+    assert with_means.disk == with_means.checkpoints * found.checkpoint + found.log
     assert of(every=5, log_gigabytes=0).log == 5 * found.log_per_round, "a restart folds the rounds after it"
 
 
