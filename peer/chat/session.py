@@ -110,7 +110,8 @@ def _title(folder: Path) -> str:
         manifest = open_signed(Manifest, wire, signer=None, limit=MAX_MANIFEST_BYTES).value
     except MalformedRecord:
         return folder.name
-    return f"{manifest.run}, round {manifest.round}"
+    what = "mean of states up to round" if manifest.averaged else "round"
+    return f"{manifest.run}, {what} {manifest.round}"
 
 
 @dataclass

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from barnraise.contract.archive import CHARTER, place_of, round_tag
+from barnraise.contract.archive import CHARTER, place_of, round_tag, tag_of
 from barnraise.contract.charter import Charter
 from barnraise.contract.evaluations import EVALUATIONS
 from barnraise.contract.invite import SCHEME
@@ -163,9 +163,9 @@ async def _open(options: VerifyOptions, stack: AsyncExitStack) -> tuple[RunArchi
                 )
             if signed.value.form != "trained":
                 raise UserError(
-                    f"{source.name} holds the {signed.value.form} form of round {signed.value.round}: it was"
+                    f"{source.name} holds the {signed.value.form} form of {tag_of(signed.value)}: it was"
                     f" converted from the trained state, and only that can be replayed",
-                    fix=f"Verify the run's own archive with --revision {signed.value.round}.",
+                    fix=f"Verify the run's own archive with --revision {tag_of(signed.value)}.",
                 )
             opened = await stack.enter_async_context(
                 open_archive(options.log, options.key, limiter=options.limiter)

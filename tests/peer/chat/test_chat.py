@@ -20,13 +20,18 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from barnraise.contract.archive import folder_of
+from barnraise.contract.manifest import MANIFEST, AveragedState
 from barnraise.contract.spec import Lora
+from barnraise.contract.tip import Position
 from barnraise.core.errors import ModelUnavailable, UserError
+from barnraise.core.ids import BlobHash, Round
 from barnraise.core.plain_text import spelled
+from barnraise.core.signed import sign
 from barnraise.models.causal_lm import quiet
 from barnraise.models.merge import merge
 from barnraise.models.model_files import write_descriptions
 from peer.chat.generator import ContextExceeded, Generator, SamplingParams, Side
+from peer.chat.session import _title
 from tests.models.test_merge import make_adapter
 from tests.support import parts
 from tests.support.archives import MAIN_ROUND, Laid, lay_out_run
@@ -90,6 +95,17 @@ def test_the_checkpoint_and_its_base_answer_as_peft_and_transformers_do(
     assert checkpoint != base, "the adapter changes nothing"
     assert "".join(pieces) == checkpoint
     assert answer(generator, "checkpoint")[0] == checkpoint, "the base's answer disables the adapter"
+
+
+def test_the_title_says_whether_a_checkpoint_is_a_mean(tmp_path: Path) -> None:
+    states = tuple(AveragedState(round=round, state=parts.HASH_A) for round in (8, 9))
+    state = parts.manifest(Position(Round(9), BlobHash(parts.HASH_A), height=9))
+    for manifest, title in (
+        (state, "barn, round 9"),
+        (state.model_copy(update={"mean_of": states}), "barn, mean of states up to round 9"),
+    ):
+        (tmp_path / MANIFEST).write_bytes(sign(parts.AUTHORITY, manifest).wire)
+        assert _title(tmp_path) == title
 
 
 def test_the_base_is_loaded_once(generator: Generator) -> None:

@@ -387,7 +387,7 @@ def test_another_form_of_a_checkpoint_is_refused(sound: Path, tmp_path: Path) ->
     own = downloaded(sound, tmp_path / "mine")
     manifest = open_signed(Manifest, (own / MANIFEST).read_bytes(), signer=AUTHORITY.public).value
     (own / MANIFEST).write_bytes(sign(AUTHORITY, manifest.model_copy(update={"form": "merged"})).wire)
-    with raises_with_fix(UserError, 2, "merged form of round 4", "--revision 4"):
+    with raises_with_fix(UserError, 2, "merged form of round-4", "--revision round-4"):
         outcome(options(own, log=str(sound)))
 
 
