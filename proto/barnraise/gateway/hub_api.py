@@ -133,7 +133,7 @@ def _no_entry(found: _Found, path: str) -> NotFound:
     repo, revision = found.repo, found.revision
     return NotFound(
         "EntryNotFound",
-        f"{repo.id} has no {path[:120]!r} in round {revision.round}",
+        f"{repo.id} has no {path[:120]!r} in {revision.tag}",
         fix=f"See /api/{repo.kind}s/{repo.id}/tree/{revision.commit} for what it has.",
         commit=revision.commit,
     )

@@ -17,7 +17,7 @@ _API: dict[str, Kind] = {"models": "model", "datasets": "dataset"}
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 _RAW = re.compile(
     rf"({re.escape(INDEX)}|{re.escape(CHARTER)}|log/[0-9]{{1,9}}/[0-9]{{6,12}}\.entry|(contributions|proofs)/[0-9a-f]{{64}}"
-    rf"|(checkpoints|merged|gguf)/round-[0-9]{{6,9}}/{_NAME}|(base|data|held-out)/{_NAME})"
+    rf"|(checkpoints|merged|gguf)/(round|average)-[0-9]{{6,9}}/{_NAME}|(base|data|held-out)/{_NAME})"
 )
 """The paths of all files that an archive can contain (`barnraise.contract.archive`), and of no others."""
 _NEVER_CHANGES = re.compile(rf"{re.escape(CHARTER)}|(log|contributions|proofs)/.*")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,13 +21,16 @@ from barnraise.core.signed import sign
 from barnraise.fold.replay import Cause
 from barnraise.runtime.blob_store import file_hash
 from coordinator.store.run_store import RunStore
+from peer.download.download import DownloadOptions, download
 from peer.messages.verify import difference_message, proof_message
 from peer.verify.proof import FromCheckpoint
 from tests.support import parts
 from tests.support.averaged_runs import average_newest, mean_state
 from tests.support.coordinators import archive, fold_round, opened_store, show
+from tests.support.gateways import served
 from tests.support.golden_log import genesis
 from tests.support.parts import ADA, AUTHORITY, BEN, STRANGER
+from tests.support.scripted import RecordingListener
 from tests.support.verifying import ADAPTER, SPEC, differs, flip, options, proved
 
 PLACE = folder_of("trained", 3, averaged=True)
@@ -102,6 +107,17 @@ def test_a_mean_is_proved_from_the_first_state(run: tuple[Path, list[TrainState]
     assert (found.round, found.rounds, found.mean_of, found.signed) == (3, 3, (1, 2, 3), ())
     assert found.state == mean_state(*states).hash() == manifest_in(folder / PLACE).state
     assert "proved: the mean of the states of rounds 1, 2 and 3 of barn" in proof_message(found)
+
+
+def test_a_mean_is_proved_and_fetched_from_a_gateway(
+    run: tuple[Path, list[TrainState]], tmp_path: Path
+) -> None:
+    folder, states = run
+    with served(folder) as url:
+        assert proved(options(url)).state == mean_state(*states).hash()
+        wanted = DownloadOptions(f"{url}/?key={AUTHORITY.public}", revision="main", output=tmp_path / "own")
+        got = asyncio.run(download(wanted, tmp_path / "cache", RecordingListener(), time.monotonic))
+    assert manifest_in(got.folder) == manifest_in(folder / PLACE)
 
 
 @pytest.mark.parametrize("revision", ["average-3", "average-000003"])
