@@ -93,7 +93,7 @@ def _measure(case: Case, model: Path, work: Path) -> str:
         if case.whole:
             archive = work / "coordinator" / "archive"
             for form in ("merged", "gguf"):
-                _until(volunteer, lambda form=form: any((archive / form).glob("round-*[1-9]/*")))  # type: ignore[misc]
+                _until(volunteer, lambda form=form: any((archive / form).glob("*-*[1-9]/*")))  # type: ignore[misc]
         peak, of_coordinator = peak_memory(volunteer), peak_memory(coordinator)
     estimate = float(_ESTIMATE.findall(volunteer.log.read_text())[0]) * 1e9
     return (
