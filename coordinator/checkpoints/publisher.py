@@ -9,7 +9,7 @@ The states of a checkpoint, and what moves it on:
 | written, the base model | the run ends | its evaluation failed, and not for lack of memory |
 | published without a loss | published with a loss | vouched volunteers agree on its held-out loss |
 | the mean of it and those before | published with a loss | it becomes `main` or `best` |
-| a mean | dropped | it is neither any more |
+| a mean | dropped | it is neither any more, and not the last that was |
 | any but the one that is evaluated | dropped | retention (`coordinator.store.retention`) |
 """
 

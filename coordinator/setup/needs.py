@@ -89,9 +89,10 @@ def _precisions(spec: RunSpec) -> tuple[Precision, ...]:
 
 
 def _checkpoints(spec: RunSpec) -> int:
-    """`main` and `best` may be means, each with states of its own; another mean is made to be evaluated."""
+    """`main`, `best` and the one before `main` may be means, each with states of its own, of which one is
+    counted already; another mean is made to be evaluated."""
     averaged = spec.checkpoint.averaged
-    means = 2 * averaged + 1 if averaged else 0  # one state of each mean is among the permanent ones
+    means = 3 * averaged + 1 if averaged else 0
     return spec.checkpoint.keep + PERMANENT_CHECKPOINTS + means
 
 

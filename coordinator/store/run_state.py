@@ -296,11 +296,16 @@ class RunState:
         return replay_start(self.replay_from, sizes, shown, limit=limit, latest=latest)
 
     def outdated_averages(self) -> tuple[int, ...]:
-        """Rounds of the means to drop: those that are neither `main` nor `best`."""
-        promotion = self.promotion()
-        return tuple(
-            round for round in self.averages if promotion is None or not promotion.names_average(round)
-        )
+        """Rounds of the means to drop: those that are neither `main` nor `best`.
+
+        The last of them stays while the state of its round is among the newest: who downloads `main` when
+        another one takes its place has until the next one.
+        """
+        promotion, kept = self.promotion(), self.in_force(self.averages)
+        named = {round for round in kept if promotion is not None and promotion.names_average(round)}
+        newest = self.in_force(self.checkpoints)[-self.spec.checkpoint.keep :]
+        replaced = [round for round in kept if round in newest and round not in named]
+        return tuple(round for round in self.averages if round not in {*named, *replaced[-1:]})
 
     def outdated_checkpoints(self) -> tuple[int, ...]:
         """Rounds of the checkpoints to drop: those that the spec does not keep and nothing needs.

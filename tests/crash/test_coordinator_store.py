@@ -178,7 +178,7 @@ def roll_back(disk: RecordedDisk, promises: Promises, base: Path) -> None:
 
 def average(disk: RecordedDisk, promises: Promises, base: Path) -> None:
     """A run whose mean of two states becomes `main`, and a state that takes its place."""
-    with begun(disk, promises, base, with_checkpoints(parts.run_spec(), log_gigabytes=0.0)) as store:
+    with begun(disk, promises, base, with_checkpoints(parts.run_spec(), keep=2, log_gigabytes=0.0)) as store:
         for _ in range(2):
             promises.closes.append(fold_round(store, ADA).hash)
             store.write_checkpoint(parts.NOW)
@@ -189,8 +189,10 @@ def average(disk: RecordedDisk, promises: Promises, base: Path) -> None:
         assert store.snapshot.averages.keys() == {2}
         promises.closes.append(fold_round(store, ADA).hash)
         store.write_checkpoint(parts.NOW)
+        show(store, loss=1.0)  # the mean stays as long as the state of its round is among the newest
+        promises.closes.append(fold_round(store, ADA).hash)
         promises.means = ({2}, set())
-        show(store, loss=1.0)
+        store.write_checkpoint(parts.NOW)
         promises.means = (set(),)
 
 

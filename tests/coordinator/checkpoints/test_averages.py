@@ -182,10 +182,24 @@ def test_a_mean_is_dropped_when_it_is_neither_main_nor_best(store: RunStore) -> 
     weights = {entry.hash for entry in average(store, 2).files if entry.name.endswith(".safetensors")}
     assert all(name in store.blobs for name in weights)  # type: ignore[operator]
     checkpointed(store, loss(2.2), loss(2.1))
-    assert list(store.snapshot.averages) == [4]
+    assert names(store)["checkpoints/average-000002"] == ("average-2",), "somebody may be downloading it"
+    assert names(store)["checkpoints/average-000004"] == ("average-4", "main", "best")
+    checkpointed(store, loss(2.1), loss(2.0))
+    assert list(store.snapshot.averages) == [4, 5]
     assert "checkpoints/average-000002" not in names(store)
     assert not (archive(store) / folder_of("trained", 2, averaged=True)).exists()
     assert not any(name in store.blobs for name in weights)  # type: ignore[operator]
+
+
+def test_a_mean_that_was_replaced_goes_with_the_state_of_its_round(tmp_path: Path) -> None:
+    with opened_store(tmp_path, with_checkpoints(SPEC, keep=2), genesis(SPEC)) as store:
+        checkpointed(store, loss(2.5))
+        checkpointed(store, loss(2.4), loss(2.3))
+        checkpointed(store, loss(2.0), loss(2.1))
+        assert list(store.snapshot.averages) == [2]
+        checkpointed(store, loss(1.9), loss(2.1))
+        assert list(store.snapshot.averages) == []
+        assert set(store.snapshot.checkpoints) == {0, 3, 4}
 
 
 def test_the_states_of_a_mean_that_is_kept_are_kept(tmp_path: Path) -> None:

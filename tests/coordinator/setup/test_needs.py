@@ -71,7 +71,7 @@ def test_the_disk_holds_the_kept_checkpoints_and_the_log() -> None:
     assert of(keep=10, log_gigabytes=0.5, average=0).disk == found.disk + 9 * found.checkpoint
     assert (of(average=0).checkpoints, of(keep=10, held_out_tokens=0).checkpoints) == (4, 13)
     with_means = of(keep=10, log_gigabytes=0.5)
-    assert with_means.checkpoints == 13 + 2 * 3 + 1, "two means, two more states of each, one that is made"
+    assert with_means.checkpoints == 13 + 3 * 3 + 1, "three means, two more states of each, one that is made"
     assert with_means.disk == with_means.checkpoints * found.checkpoint + found.log
     assert of(every=5, log_gigabytes=0).log == 5 * found.log_per_round, "a restart folds the rounds after it"
 
