@@ -84,6 +84,7 @@ class Following:
     retention: BlobRetention
     states: RecentStates
     node: Node
+    _was_over: bool = False
 
     async def run(self) -> None:
         """Follow the log until cancelled."""
@@ -124,7 +125,15 @@ class Following:
             self._reached()
 
     def _reached(self) -> None:
-        self.states.add(self.follower.tip.state, self.follower.state)
+        follower, position = self.follower, self.follower.position
+        self.states.add(follower.tip.state, follower.state)
+        was_over, self._was_over = self._was_over, position.is_over(follower.charter.spec)
+        if self._was_over and not was_over:
+            log.info(
+                "the run is over, with round %d as its last: its coordinator may still have contributions"
+                " audited. Ctrl-C leaves",
+                position.round - 1,
+            )
 
 
 async def audit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from barnraise.contract.records import Presence
 from barnraise.core.errors import StateError
 from barnraise.core.ids import StateHash
+from coordinator.store.next_entry import decay_of
 from coordinator.store.rolling_back import rollback_to
 from coordinator.store.run_store import RunStore
 from peer.audit import KEPT, Following, RecentStates
@@ -121,5 +123,26 @@ def test_a_state_that_differs_is_replaced_by_the_newest_checkpoint(
 
         monkeypatch.setattr(made.peer.follower, "fold", fails)
         await made.until_end()
+
+    asyncio.run(play())
+
+
+def test_an_auditor_learns_once_that_the_run_is_over(
+    store: RunStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It stays: contributions of the last rounds are still audited."""
+    caplog.set_level(logging.INFO, "peer")
+
+    async def play() -> None:
+        made = Auditing(Peer(store, tmp_path / "peer"))
+        store.amend(decay_of(store.snapshot, 1, parts.NOW), parts.NOW)
+        last = store.snapshot.round + 1
+        for _ in range(2):
+            assert "is over" not in caplog.text
+            fold_round(store, parts.BEN)
+            await made.until_end()
+        assert store.snapshot.is_over
+        await made.until_end()
+        assert caplog.text.count(f"the run is over, with round {last} as its last") == 1
 
     asyncio.run(play())
