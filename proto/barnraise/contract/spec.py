@@ -92,7 +92,9 @@ class InnerSpec(Strict):
     independently of the batch (docs/PERFORMANCE.md)."""
     lr: Positive = 1e-4
     """Learning rate after warm-up.
-    Lower it when the loss rises or the update is not finite."""
+    Lower it when the loss rises or the update is not finite. The best one of an adapter is about ten times
+    that of all parameters, and more volunteers allow a higher one; `coordinator check` says what is usual for
+    the model."""
     warmup_steps: Count = 0
     """Inner steps over which a peer's learning rate rises linearly from 0.
     Raise it when the loss jumps in the first steps."""
@@ -166,7 +168,9 @@ class RoundSpec(Strict):
 
 
 class Sgd(Strict):
-    """SGD; at lr 1 without momentum: the peers' mean, weighted by tokens."""
+    """SGD; at lr 1 without momentum: the peers' mean, weighted by tokens.
+
+    From four volunteers on, Nesterov momentum learns more: `coordinator new --volunteers` writes it."""
 
     kind: Literal["sgd"] = "sgd"
     lr: Positive = 1.0
