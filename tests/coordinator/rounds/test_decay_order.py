@@ -148,6 +148,7 @@ def test_the_session_says_once_that_the_run_is_over(
     for _ in range(2):
         fold_round(store, ADA)
     caplog.set_level(logging.INFO, "coordinator")
+    caplog.clear()  # of the folds, where a test before has left the logger's level at INFO
     act = session(store)
     for _ in range(3):
         asyncio.run(act.tick())

@@ -48,8 +48,11 @@ def devices(monkeypatch: pytest.MonkeyPatch, device: str, *ends: BarnraiseError 
     monkeypatch.setattr(joining, "_volunteer", runs.assembled)
     monkeypatch.setattr(machines, "_fitted", lambda *_: cast(Any, None))
     monkeypatch.setattr(machines, "instead_of", instead_of)
-    node = SimpleNamespace(identity=parts.ADA, timing=TIMING, charter=None)
-    displays = SimpleNamespace(status=nullcontext(), render=lambda reason: type(reason).__name__)
+    swarm = SimpleNamespace(traffic=SimpleNamespace(up=0, down=0))
+    node = SimpleNamespace(identity=parts.ADA, timing=TIMING, charter=None, swarm=swarm)
+    displays = SimpleNamespace(
+        status=nullcontext(), render=lambda reason: type(reason).__name__, parting=lambda reason: str(reason)
+    )
     settings = SimpleNamespace(public_name="ada", device=device, threads=1)
     machine = Machine(Path("base"), GPU, cast(Any, None))
     take_part = cast(Any, joining._take_part)
