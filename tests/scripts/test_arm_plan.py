@@ -53,6 +53,12 @@ def test_settings_are_chosen_on_a_seed_of_their_own() -> None:
     assert not any(key(Diloco(ahead=5)) in name for name in tuned)
 
 
+def test_machines_alone_are_tuned_on_one_of_them_and_otherwise_as_they_run() -> None:
+    plan = Plan([Row("decays", Alone(decay=0.5), rates(1e-3))], (1,))
+    (first,) = plan.missing({})
+    assert first.arm == Alone(inner=first.arm.inner, machines=1, decay=0.5)
+
+
 def test_a_row_like_another_has_its_settings_and_its_own_arm() -> None:
     chosen = PLAN.chosen(PLAN.row("thin"), finish(PLAN, by_rate))
     assert isinstance(chosen, Chosen)

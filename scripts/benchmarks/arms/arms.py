@@ -92,7 +92,7 @@ class Diloco:
     decay: float | None = None
     """As `train.schedule.decay`, of all rounds; None: the rate is constant."""
     average: int | None = None
-    """The outcome is the mean of so many last states; None: the last one."""
+    """The outcome is the mean of this number of last states; None: the last one."""
 
 
 @dataclass(frozen=True)

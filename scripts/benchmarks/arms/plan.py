@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
 from scripts.benchmarks.arms.arms import Alone, Arm, Diloco, key, with_outer, with_rate
 from scripts.benchmarks.arms.training import Outcome
-from scripts.benchmarks.arms.tuning import Best, Grid, Try, climb
+from scripts.benchmarks.arms.tuning import Best, Grid, Point, Try, climb
 
 TUNING_SEED = 0
 """The seed on which settings are chosen; no loss of a table is of it."""
@@ -131,16 +132,12 @@ class Plan:
 
 def _tuning_cell(row: Row, arm: Arm) -> Cell:
     # One machine is enough to choose the rate of machines that train alone.
-    tried = Alone(arm.target, arm.inner, machines=1) if isinstance(arm, Alone) else arm
+    tried = replace(arm, machines=1) if isinstance(arm, Alone) else arm
     return Cell(row.name, tried, TUNING_SEED)
 
 
-def _losses(row: Row, grid: Grid, done: Done) -> Iterator[tuple[tuple[int, ...], float]]:
-    sizes = [len(axis) for axis in grid.axes]
-    points: list[tuple[int, ...]] = [()]
-    for size in sizes:
-        points = [(*point, index) for point in points for index in range(size)]
-    for point in points:
+def _losses(row: Row, grid: Grid, done: Done) -> Iterator[tuple[Point, float]]:
+    for point in product(*(range(len(axis)) for axis in grid.axes)):
         cell = _tuning_cell(row, grid.arm(row.arm, point))
         if cell.name in done:
             yield point, done[cell.name].loss

@@ -18,6 +18,7 @@ from barnraise.contract.shards import Sample
 from barnraise.contract.spec import Full, InnerSpec, Lora, RunSpec, TrainSpec
 from barnraise.contract.state import Array, TrainState
 from barnraise.fold.aggregators import Contribution
+from barnraise.fold.averaging import RunningMean
 from barnraise.fold.codec import Decoder
 from barnraise.fold.error_feedback import encode_with_feedback
 from barnraise.fold.fold import fold
@@ -170,10 +171,10 @@ def _factor(decay: float | None, done: int, planned: int) -> float:
 
 
 def _mean_state(states: Sequence[TrainState]) -> TrainState:
-    if len(states) == 1:
-        return states[0]
-    names = states[0].params
-    return TrainState({name: np.mean([state.params[name] for state in states], axis=0) for name in names})
+    running = RunningMean()
+    for state in states:
+        running.add(state.params)
+    return TrainState(running.mean())
 
 
 @dataclass

@@ -17,8 +17,8 @@ from typing import get_args
 from barnraise.contract.spec import Full, TrainSpec
 from peer.training.trainer import Trainer
 from scripts.benchmarks.arms.arms import Hivemind
-from scripts.benchmarks.arms.cells import Results, run_plan
 from scripts.benchmarks.arms.comparison import found_of
+from scripts.benchmarks.arms.options import add_plan_options, finished
 from scripts.benchmarks.arms.plan import TUNING_SEED, Cell, Plan, grid_lines
 from scripts.benchmarks.arms.training import CPU, Outcome, Workload, bare_spec, run
 from scripts.benchmarks.convergence.baseline import train_together
@@ -37,7 +37,6 @@ from scripts.benchmarks.convergence.workload import (
 from scripts.demo import CACHE
 from scripts.netns import unavailable_reason
 
-SEEDS = (1, 2, 3)
 STEPS = 160
 """Inner steps of every machine in every arm, unless speeds differ."""
 
@@ -56,11 +55,10 @@ def convergence(chosen: argparse.Namespace) -> str:
     reason = "left out by --no-baseline" if chosen.no_baseline else unavailable_reason()
     every = [row for row in rows(peers, chosen.targets) if not (reason and isinstance(row.arm, Hivemind))]
     plan = Plan(every, chosen.seeds).only(chosen.only)
-    results = Results(chosen.results, f"{text.digest} {peers} peers,")
-    if not chosen.report:
-        run_plan(plan, results, Task(peers, common_start(text, CACHE / "bench")), train, chosen.at_once)
-    found = found_of(plan, results.done)
-    parts = [_setting(peers, chosen.seeds, text), *grid_lines(plan, results.done), ""]
+    task = Task(peers, common_start(text, CACHE / "bench"))
+    done = finished(plan, f"{text.digest} {peers} peers,", chosen, task, train)
+    found = found_of(plan, done)
+    parts = [_setting(peers, chosen.seeds, text), *grid_lines(plan, done), ""]
     parts += [convergence_table(plan.rows, found), *verdicts(peers, found)]
     if reason:
         parts.append(f"- hivemind.Optimizer was not run: {reason}.")
@@ -102,11 +100,5 @@ def _setting(peers: int, seeds: Sequence[int], text: Corpus) -> str:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--peers", type=int, choices=(4, 8, 16), default=4)
     parser.add_argument("--targets", nargs="+", choices=get_args(Target), default=list(get_args(Target)))
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
-    parser.add_argument("--results", type=Path, default=Path("bench-convergence.json"),
-                        help="finished arms are stored in this file and not run again")  # fmt: skip
-    parser.add_argument("--report", action="store_true", help="print what is finished, and run nothing")
-    parser.add_argument("--at-once", type=int, default=1, help="arms that run in parallel")
-    parser.add_argument("--only", nargs="+", default=[""],
-                        help="only arms with one of these in their name, and what they need")  # fmt: skip
+    add_plan_options(parser, "bench-convergence.json")
     parser.add_argument("--no-baseline", action="store_true", help="leave out hivemind.Optimizer")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sysconfig
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from barnraise.contract.shards import Sample
 from barnraise.contract.spec import Full, InnerSpec, TrainSpec
 from barnraise.models.trainable import initial_state
 from peer.training.trainer import Trainer
+from scripts.benchmarks.arms.arms import Batches
+from scripts.benchmarks.arms.samples import deal, in_samples, spread
 from scripts.benchmarks.arms.training import CPU, bare_spec
 
 LENGTH = 64
@@ -76,27 +79,21 @@ def read_text() -> Corpus:
 
 def samples_of(text: Bytes) -> list[Sample]:
     """`text` in samples of LENGTH bytes; all bytes but the first of each are trained on."""
-    positions = np.arange(LENGTH, dtype=np.int32)
-    rows = text[: len(text) // LENGTH * LENGTH].reshape(-1, LENGTH).astype(np.int32)
-    return [Sample(row, np.where(positions > 0, row, -100).astype(np.int32), positions) for row in rows]
+    return in_samples(text, LENGTH)
 
 
 def held_out_samples(text: Corpus) -> list[Sample]:
     """HELD_OUT samples, spread over the held-out files: the same for every arm and seed."""
-    samples = samples_of(text.held_out)
-    return samples[:: len(samples) // HELD_OUT][:HELD_OUT]
+    return spread(samples_of(text.held_out), HELD_OUT)
 
 
-def peers_batches(text: Corpus, peers: int, steps: int, seed: int) -> list[list[list[Sample]]]:
+def peers_batches(text: Corpus, peers: int, steps: int, seed: int) -> Batches:
     """[peer][step]: batches. Whole files are dealt to the peers, so that each has text of its own."""
-    random = np.random.default_rng(seed)
-    order = random.permutation(len(text.train))
-    batches = []
-    for peer in range(peers):
-        own = samples_of(np.concatenate([text.train[i] for i in order[peer::peers]]))
-        chosen = random.choice(len(own), steps * BATCH, replace=False)
-        batches.append([[own[i] for i in chosen[at : at + BATCH]] for at in range(0, len(chosen), BATCH)])
-    return batches
+
+    def samples(files: Sequence[int]) -> list[Sample]:
+        return samples_of(np.concatenate([text.train[i] for i in files]))
+
+    return deal(len(text.train), samples, peers=peers, steps=steps, batch=BATCH, seed=seed)
 
 
 def common_start(text: Corpus, cache: Path) -> Path:

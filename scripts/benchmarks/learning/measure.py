@@ -10,19 +10,17 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from barnraise.contract.spec import Full, Lora
 from scripts.benchmarks.arms.arms import Hivemind
-from scripts.benchmarks.arms.cells import Results, run_plan
-from scripts.benchmarks.arms.comparison import Found, difference, found_of, gain
-from scripts.benchmarks.arms.plan import TUNING_SEED, Cell, Plan, grid_lines, settings
+from scripts.benchmarks.arms.comparison import Found, Results, difference, found_of, gain
+from scripts.benchmarks.arms.options import add_plan_options, finished
+from scripts.benchmarks.arms.plan import TUNING_SEED, Cell, Done, Plan, grid_lines, settings
 from scripts.benchmarks.arms.training import Outcome, run
 from scripts.benchmarks.learning.rows import ALONE, BASE, rows
 from scripts.benchmarks.learning.texts import TRAINED
 from scripts.benchmarks.learning.workload import BATCH, LENGTH, NOVEL, STEPS, Setting, setting, workload
 
-SEEDS = (1, 2, 3)
 TARGETS: Mapping[str, Full | Lora] = {"LoRA": Lora(rank=16, alpha=32.0), "full": Full()}
 
 
@@ -37,13 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--peers", type=int, default=4)
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
     parser.add_argument("--texts", nargs="+", choices=TRAINED, default=list(TRAINED))
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
-    parser.add_argument("--results", type=Path, default=Path("bench-learning.json"),
-                        help="finished arms are stored in this file and not run again")  # fmt: skip
-    parser.add_argument("--report", action="store_true", help="print what is finished, and run nothing")
-    parser.add_argument("--at-once", type=int, default=1, help="arms that run in parallel")
-    parser.add_argument("--only", nargs="+", default=[""],
-                        help="only arms with one of these in their name, and what they need")  # fmt: skip
+    add_plan_options(parser, "bench-learning.json")
     parser.add_argument("--fp32", action="store_true", help="matrix products in fp32 instead of bf16")
 
 
@@ -52,12 +44,10 @@ def learning(chosen: argparse.Namespace) -> Iterator[str]:
     for text in chosen.texts:
         for target in chosen.targets:
             where = setting(text, chosen.peers, not chosen.fp32)
-            plan = Plan(rows(TARGETS[target]), chosen.seeds).only(chosen.only)
-            results = Results(chosen.results, where.name)
-            if not chosen.report:
-                run_plan(plan, results, where, train, chosen.at_once)
+            plan = Plan(rows(TARGETS[target]), chosen.seeds).only([BASE, *chosen.only])
+            done = finished(plan, where.name, chosen, where, train)
             yield _setting(where, target, chosen.seeds)
-            yield "\n".join([*grid_lines(plan, results.done), "", *_table(plan, results)])
+            yield "\n".join([*grid_lines(plan, done), "", *_table(plan, done)])
 
 
 def _setting(where: Setting, target: str, seeds: list[int]) -> str:
@@ -68,19 +58,23 @@ def _setting(where: Setting, target: str, seeds: list[int]) -> str:
     )
 
 
-def _table(plan: Plan, results: Results) -> Iterator[str]:
-    found = found_of(plan, results.done)
+def _table(plan: Plan, done: Done) -> Iterator[str]:
+    found = found_of(plan, done)
     yield "| arm | settings | held-out loss | against | difference, % | of DDP's gain, % | forgotten | MB |"
     yield "| --- | --- | ---: | --- | ---: | ---: | ---: | ---: |"
     for name, one in found.items():
         compared, share = difference(found, name, one.row.against or ALONE), gain(found, name)
         cells = [name, settings(one.chosen.arm), f"{statistics.fmean(one.losses):.4f}"]
         cells += [one.row.against or ALONE, f"{compared:+.2f}" if compared else "–"]
-        cells += [f"{share:.0f}" if share else "–", _forgotten(found[BASE], one), f"{one.once / 1e6:.2f}"]
+        cells += [f"{share:.0f}" if share else "–", _forgotten(found, one), f"{one.once / 1e6:.2f}"]
         yield f"| {' | '.join(cells)} |"
 
 
-def _forgotten(base: Found, one: Found) -> str:
+def _forgotten(found: Results, one: Found) -> str:
     """By how much the loss of the novel rose, in nats a token."""
-    before = statistics.fmean(outcome.others[NOVEL] for outcome in base.outcomes)
-    return f"{statistics.fmean(outcome.others[NOVEL] for outcome in one.outcomes) - before:+.4f}"
+    if BASE not in found:
+        return "–"
+    before, after = (
+        statistics.fmean(each.others[NOVEL] for each in row.outcomes) for row in (found[BASE], one)
+    )
+    return f"{after - before:+.4f}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,11 +16,12 @@ from barnraise.contract.spec import Full, InnerSpec, Lora
 from barnraise.runtime.files import write_atomic
 from coordinator.setup.practice import outer_step
 from scripts.benchmarks.arms.arms import Alone, Diloco, dense
-from scripts.benchmarks.arms.cells import Results, run_plan
-from scripts.benchmarks.arms.plan import Cell, Plan, Row
-from scripts.benchmarks.arms.training import Outcome, run
+from scripts.benchmarks.arms.comparison import found_of
+from scripts.benchmarks.arms.options import add_plan_options, finished
+from scripts.benchmarks.arms.plan import Done, Plan, Row
 from scripts.benchmarks.learning.chart import Line, line_chart
-from scripts.benchmarks.learning.workload import Setting, setting, workload
+from scripts.benchmarks.learning.measure import train
+from scripts.benchmarks.learning.workload import setting
 
 VOLUNTEERS = (1, 2, 4, 8)
 SPEEDS = (1.0, 0.75, 0.5, 0.25)
@@ -47,7 +48,7 @@ class Curve:
 
 
 def value_rows(target: Full | Lora, rate: float, volunteers: int) -> list[Row]:
-    """The runs of so many volunteers. rate: inner learning rate."""
+    """The runs of a number of volunteers. rate: inner learning rate."""
     inner = InnerSpec(lr=rate, clip_norm=0.0)
     if volunteers == 1:
         return [Row(EQUAL, Alone(target, inner, machines=1))]
@@ -64,25 +65,22 @@ def value_of_volunteers(chosen: argparse.Namespace) -> Iterator[str]:
     curves: list[Curve] = []
     for volunteers in VOLUNTEERS:
         where = setting(chosen.text, volunteers, not chosen.fp32)
-        plan = Plan(value_rows(target, chosen.rate, volunteers), chosen.seeds)
-        results = Results(chosen.results, where.name)
-        run_plan(plan, results, where, _train, chosen.at_once)
-        curves += _curves(plan, results.done, volunteers)
+        plan = Plan(value_rows(target, chosen.rate, volunteers), chosen.seeds).only(chosen.only)
+        done = finished(plan, where.name, chosen, where, train)
+        curves += _curves(plan, done, volunteers)
+    if not curves or curves[0].volunteers != 1:
+        yield "The run of one machine alone, with which the others are compared, is not finished."
+        return
     if chosen.picture:
         write_atomic(chosen.picture, picture(curves).encode())
     yield value_table(curves)
 
 
-def _train(chosen: Setting, cell: Cell) -> Outcome:
-    assert isinstance(cell.arm, Alone | Diloco)
-    return run(cell.arm, workload(chosen, cell.seed))
-
-
-def _curves(plan: Plan, done: Mapping[str, Outcome], volunteers: int) -> Iterator[Curve]:
-    for row in plan.rows:
-        each = [dict(outcome.curve) for outcome in plan.outcomes(row, done)]
+def _curves(plan: Plan, done: Done, volunteers: int) -> Iterator[Curve]:
+    for name, found in found_of(plan, done).items():
+        each = [dict(outcome.curve) for outcome in found.outcomes]
         steps = sorted(each[0])
-        yield Curve(volunteers, row.name, [(s, statistics.fmean(one[s] for one in each)) for s in steps])
+        yield Curve(volunteers, name, [(s, statistics.fmean(one[s] for one in each)) for s in steps])
 
 
 def value_table(curves: Sequence[Curve]) -> str:
@@ -118,9 +116,6 @@ def _name(curve: Curve) -> str:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text", default="documentation")
     parser.add_argument("--rate", type=float, default=1e-3, help="inner learning rate")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument("--results", type=Path, default=Path("bench-learning.json"),
-                        help="finished runs are stored in this file and not run again")  # fmt: skip
-    parser.add_argument("--at-once", type=int, default=1, help="runs in parallel")
+    add_plan_options(parser, "bench-learning.json")
     parser.add_argument("--picture", type=Path, help="write the curves to this file, as SVG")
     parser.add_argument("--fp32", action="store_true", help="matrix products in fp32 instead of bf16")

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from barnraise.contract.shards import Sample
 from barnraise.models.base_model import resolve
 from coordinator.dataset.model_ids import open_tokenizer
 from scripts.benchmarks.arms.plan import TUNING_SEED
+from scripts.benchmarks.arms.samples import deal, in_samples, spread
 from scripts.benchmarks.arms.training import CPU, Workload
 from scripts.benchmarks.learning.texts import TRAINED, is_held_out, novel
 from scripts.demo import CACHE, MODEL
@@ -35,8 +34,6 @@ WATCHED = 24
 FORGOTTEN = 32
 """Samples of the novel."""
 NOVEL = "novel"
-
-Tokens = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -64,43 +61,29 @@ def setting(text: str, peers: int, bf16: bool) -> Setting:
 def workload(chosen: Setting, seed: int) -> Workload:
     """The workload of one seed. Raises TextUnavailable."""
     documents = TRAINED[chosen.text](CACHE / "bench" / "texts")
+    trained = [text for text in documents if not is_held_out(text)]
     held_out = _samples(chosen.base, tuple(text for text in documents if is_held_out(text)))
     general = _samples(chosen.base, tuple(novel(CACHE / "bench" / "texts")))
-    spread = _spread(held_out, HELD_OUT)
+    judged = spread(held_out, HELD_OUT)
+
+    def samples(numbers: Sequence[int]) -> list[Sample]:
+        return _samples(chosen.base, tuple(trained[i] for i in numbers))
+
     return Workload(
         start=chosen.base,
-        batches=_batches(chosen, [text for text in documents if not is_held_out(text)], seed),
-        held_out=spread,
+        batches=deal(len(trained), samples, peers=chosen.peers, steps=STEPS, batch=BATCH, seed=seed),
+        held_out=judged,
         seed=seed,
-        others={NOVEL: _spread(general, FORGOTTEN)},
+        others={NOVEL: spread(general, FORGOTTEN)},
         device=replace(CPU, autocast=chosen.bf16),
-        watched=() if seed == TUNING_SEED else _spread(spread, WATCHED),
+        watched=() if seed == TUNING_SEED else spread(judged, WATCHED),
     )
 
 
-def _batches(chosen: Setting, documents: Sequence[str], seed: int) -> list[list[list[Sample]]]:
-    """[peer][step]: batches. Whole documents are dealt to the peers, so that each has text of its own."""
-    random = np.random.default_rng(seed)
-    order = random.permutation(len(documents))
-    batches = []
-    for peer in range(chosen.peers):
-        own = _samples(chosen.base, tuple(documents[i] for i in order[peer :: chosen.peers]))
-        picked = random.choice(len(own), STEPS * BATCH, replace=False)
-        batches.append([[own[i] for i in picked[at : at + BATCH]] for at in range(0, len(picked), BATCH)])
-    return batches
-
-
-@cache
 def _samples(base: Path, documents: tuple[str, ...]) -> list[Sample]:
     """Documents one after the other, each with the end-of-text token, in samples of LENGTH tokens."""
     tokenizer, _ = open_tokenizer(base)
     encoded = tokenizer.backend_tokenizer.encode_batch_fast(list(documents), add_special_tokens=False)
     end = [tokenizer.eos_token_id]
     tokens = np.array([token for one in encoded for token in [*one.ids, *end]], np.int32)
-    positions = np.arange(LENGTH, dtype=np.int32)
-    rows = tokens[: len(tokens) // LENGTH * LENGTH].reshape(-1, LENGTH)
-    return [Sample(row, np.where(positions > 0, row, -100).astype(np.int32), positions) for row in rows]
-
-
-def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:
-    return list(samples[:: len(samples) // count][:count])
+    return in_samples(tokens, LENGTH)
