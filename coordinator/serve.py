@@ -90,7 +90,7 @@ class ServeSettings(ListenSettings):
     without_closers: bool = False
     """Resume a run whose closers are lost for good: rounds that they closed without this machine are void."""
     decay: int | None = None
-    """End the run by a decay of the learning rate over so many rounds."""
+    """Rounds of the decay of the learning rate that ends the run."""
 
     def on(self, bound: Bound) -> Self:
         """The same on the ports that are bound, with the run that the folder has: it is recovered once, and a

@@ -11,6 +11,7 @@ from barnraise.contract.spec_file import read_spec
 from barnraise.network.blobs.rate_limiter import RateLimiter
 from barnraise.runtime.console import FiniteRange, plain_errors, say
 from coordinator.cli.options import (
+    VOLUNTEERS,
     cache_option,
     gigabytes,
     max_download_option,
@@ -23,7 +24,11 @@ from coordinator.cli.options import (
 @spec_argument
 @cache_option
 @click.option(
-    "--peers", type=click.IntRange(min=1), default=4, show_default=True, help="Volunteers to plan for."
+    "--peers",
+    type=click.IntRange(min=1),
+    default=VOLUNTEERS,
+    show_default=True,
+    help="Volunteers to plan for.",
 )
 @click.option(
     "--uplink",

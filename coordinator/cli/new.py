@@ -11,6 +11,7 @@ from barnraise.core.errors import SpecError, UserError
 from barnraise.core.ids import RUN_PATTERN
 from barnraise.runtime.console import plain_errors, say
 from barnraise.runtime.files import write_atomic
+from coordinator.cli.options import VOLUNTEERS
 
 
 @click.command()
@@ -33,7 +34,7 @@ from barnraise.runtime.files import write_atomic
 @click.option(
     "--volunteers",
     type=click.IntRange(min=1),
-    default=4,
+    default=VOLUNTEERS,
     show_default=True,
     help="How many you expect: the outer step depends on it.",
 )

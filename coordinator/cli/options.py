@@ -13,6 +13,9 @@ from barnraise.runtime.console import FiniteRange
 DEFAULT_PORT = 7451
 """TCP port that volunteers join at."""
 
+VOLUNTEERS = 4
+"""Those that a run is planned for, unless their number is given."""
+
 spec_argument = click.argument("spec_path", metavar="RUN.TOML", type=click.Path(path_type=Path))
 cache_option = click.option(
     "--cache-dir",

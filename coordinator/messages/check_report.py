@@ -7,7 +7,7 @@ from textwrap import fill
 from typing_extensions import assert_never
 
 from barnraise.contract.spec import Lora, RunSpec
-from barnraise.core.units import format_bytes
+from barnraise.core.units import format_bytes, format_count
 from barnraise.rehearsal.outcomes import rehearsal_message, structure_message
 from coordinator.messages.dataset import dataset_report, render_report
 from coordinator.messages.estimates import Rows, memory_rows, pace_rows
@@ -36,7 +36,7 @@ def check_report(report: CheckReport) -> str:
         (f"{report.spec.name}: the model", _model(report)),
         ("the data", _data(report)),
         (f"memory of a volunteer, {_frozen(report)}micro-batch 1, by estimate", _memory(report)),
-        (f"how fast {_count(report.peers, 'volunteer')} train, a rough estimate", _pace(report)),
+        (f"how fast {format_count(report.peers, 'volunteer')} train, a rough estimate", _pace(report)),
         ("how long the run is, and what a round takes", _round(report)),
         ("what the coordinator needs", _coordinator(report)),
         ("what the coordinator serves to anyone", _served(report)),
@@ -131,11 +131,14 @@ def _round(report: CheckReport) -> Rows:
 
 def _coordinator(report: CheckReport) -> Rows:
     needs, checkpoint = report.needs, report.spec.checkpoint
-    rounds = _count(needs.log // needs.log_per_round, "round")
+    rounds = format_count(needs.log // needs.log_per_round, "round")
     forms = f", and {format_bytes(needs.forms)} for its other forms, once promoted" if needs.forms else ""
     return [
         ("memory", f"{format_bytes(needs.coordinator_memory)}, and that of an evaluation"),
-        ("a checkpoint, one in " + _count(checkpoint.every, "round"), format_bytes(needs.checkpoint) + forms),
+        (
+            "a checkpoint, one in " + format_count(checkpoint.every, "round"),
+            format_bytes(needs.checkpoint) + forms,
+        ),
         ("the log of a round", f"{format_bytes(needs.log_per_round)}; the last {rounds} can be replayed"),
         (
             "disk, at most",
@@ -195,7 +198,3 @@ def _verdict(report: CheckReport) -> str:
 
 def _item(text: str) -> str:
     return fill(text, WIDTH, initial_indent="  - ", subsequent_indent="    ", break_on_hyphens=False)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

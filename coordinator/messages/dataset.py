@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from typing_extensions import assert_never
 
+from barnraise.core.units import format_count
 from coordinator.reasons.dataset import (
     BadRow,
     BeyondPositions,
@@ -57,20 +58,20 @@ def dataset_report(report: DatasetReport) -> list[str]:
     """What the rows hold, and what of them is not trained on: a line for each."""
     lines = [_shapes(report)]
     if report.lacking:
-        lines.append(f"{_count(report.lacking, 'row')} without the field that data.text_field names")
+        lines.append(f"{format_count(report.lacking, 'row')} without the field that data.text_field names")
     if report.blank:
-        lines.append(f"{_count(report.blank, 'row')} left out: blank text")
+        lines.append(f"{format_count(report.blank, 'row')} left out: blank text")
     if report.disliked:
-        lines.append(f"{_count(report.disliked, 'row')} left out: the label of the answer is false")
-    lines += [f"{_count(rows, 'row')} left out: split `{split}`" for split, rows in report.other_splits]
+        lines.append(f"{format_count(report.disliked, 'row')} left out: the label of the answer is false")
+    lines += [f"{format_count(rows, 'row')} left out: split `{split}`" for split, rows in report.other_splits]
     if report.untrained:
         lines.append(
-            f"{_count(report.untrained, 'message')} of the assistant not trained on:"
+            f"{format_count(report.untrained, 'message')} of the assistant not trained on:"
             " of weight 0, or part of a prompt"
         )
     lines += [_unused(name, rows) for name, rows in report.unused[:SHOWN_NAMES]]
     if len(report.unused) > SHOWN_NAMES:
-        lines.append(f"{_count(len(report.unused) - SHOWN_NAMES, 'more field')} not used")
+        lines.append(f"{format_count(len(report.unused) - SHOWN_NAMES, 'more field')} not used")
     bad = bad_rows(report.rows, report.bad_rows, report.first_bad)
     return lines + [line.replace("cannot be", "left out, which cannot be", 1) for line in bad[:1]] + bad[1:]
 
@@ -86,7 +87,7 @@ def _shapes(report: DatasetReport) -> str:
 
 def _unused(name: str, rows: int) -> str:
     why = ": of a preference, the chosen answer is trained on" if name == "rejected" else ""
-    return f"`{name}` in {_count(rows, 'row')} is not used{why}"
+    return f"`{name}` in {format_count(rows, 'row')} is not used{why}"
 
 
 def render_report(report: RenderReport) -> list[str]:
@@ -95,10 +96,13 @@ def render_report(report: RenderReport) -> list[str]:
     return [
         *([_template(report.template)] if methods else []),
         *(line for method, count in methods.items() for line in _method(method, count)),
-        *(f"the template does not write `{name}`: {_count(times, 'time')}" for name, times in report.ignored),
+        *(
+            f"the template does not write `{name}`: {format_count(times, 'time')}"
+            for name, times in report.ignored
+        ),
         *_too_long(report),
         *(
-            [f"{_count(report.short, 'text')} left out: of one token, which no other predicts"]
+            [f"{format_count(report.short, 'text')} left out: of one token, which no other predicts"]
             if report.short
             else []
         ),
@@ -109,17 +113,17 @@ def render_report(report: RenderReport) -> list[str]:
 def _too_long(report: RenderReport) -> Iterator[str]:
     if report.trimmed:
         yield (
-            f"{_count(report.trimmed, 'chat')} too long: {_count(report.trimmed_turns, 'turn')}"
-            f" ({_count(report.trimmed_tokens, 'token')}) removed at their start"
+            f"{format_count(report.trimmed, 'chat')} too long: {format_count(report.trimmed_turns, 'turn')}"
+            f" ({format_count(report.trimmed_tokens, 'token')}) removed at their start"
         )
     if report.dropped:
-        tokens = _count(report.dropped_tokens, "token")
-        yield f"{_count(report.dropped, 'chat')} too long and left out ({tokens})"
+        tokens = format_count(report.dropped_tokens, "token")
+        yield f"{format_count(report.dropped, 'chat')} too long and left out ({tokens})"
 
 
 def _unrendered(report: RenderReport) -> Iterator[str]:
     if report.bad_rows:
-        yield f"{_count(report.bad_rows, 'record')} cannot be trained on once rendered:"
+        yield f"{format_count(report.bad_rows, 'record')} cannot be trained on once rendered:"
     for row in report.first_bad:
         yield f"  {row.where}: {row.problem}"
     if report.bad_rows > len(report.first_bad):
@@ -133,7 +137,7 @@ def _template(origin: str) -> str:
 def _method(method: str, count: int) -> list[str]:
     """How the answers of `count` chats were found, where that needs a word."""
     if method == "marks":
-        return [f"{_count(count, 'chat')}: trained on what it marks by {{% generation %}}"]
+        return [f"{format_count(count, 'chat')}: trained on what it marks by {{% generation %}}"]
     if method == "prefixes":
         return []
     how = (
@@ -141,7 +145,7 @@ def _method(method: str, count: int) -> list[str]:
         if method == "search"
         else f"marked by {method}, which writes the same text"
     )
-    return [f"{_count(count, 'chat')}: it rewrites answers once other turns follow; they are {how}"]
+    return [f"{format_count(count, 'chat')}: it rewrites answers once other turns follow; they are {how}"]
 
 
 def bad_rows(rows: int, bad: int, first: tuple[BadRow, ...]) -> list[str]:
@@ -152,10 +156,6 @@ def bad_rows(rows: int, bad: int, first: tuple[BadRow, ...]) -> list[str]:
     if not bad:
         return []
     alike = len({row.fix for row in first}) == 1
-    lines = [f"{bad:,} of {_count(rows, 'row')} cannot be trained on:"]
+    lines = [f"{bad:,} of {format_count(rows, 'row')} cannot be trained on:"]
     lines += [f"  {row.where}: {row.problem}{'' if alike else f' → {row.fix}'}" for row in first]
     return [*lines, f"  and {bad - len(first):,} more"] if bad > len(first) else lines
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

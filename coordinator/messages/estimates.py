@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from barnraise.core.units import format_bytes
+from barnraise.core.units import format_bytes, format_count
 from barnraise.models.memory_estimate import Precision
 from coordinator.reasons.estimates import MemoryAt, Pace
 
@@ -33,14 +33,14 @@ def memory_rows(memory: Sequence[MemoryAt]) -> Rows:
 
 def pace_rows(peers: int, paces: Sequence[Pace]) -> Rows:
     """A row for each kind of machine."""
-    return [(_count(peers, pace.machine), _pace(pace)) for pace in paces]
+    return [(format_count(peers, pace.machine), _pace(pace)) for pace in paces]
 
 
 def _pace(pace: Pace) -> str:
     day = f"{rounded(pace.tokens_a_day)} tokens a day = {rounded(pace.epochs_a_day)} epochs"
     if pace.round_epochs > 1:
         return f"a round trains on the data {rounded(pace.round_epochs)} times; {day}"
-    return f"1 epoch in about {_count(pace.rounds, 'round')}, {_duration(pace.epoch)}; {day}"
+    return f"1 epoch in about {format_count(pace.rounds, 'round')}, {_duration(pace.epoch)}; {day}"
 
 
 def _row(label: str, values: list[int], wanted: bool) -> list[tuple[str, list[int]]]:
@@ -66,7 +66,3 @@ def rounded(number: float) -> str:
         if digits >= size:
             return f"{digits / size:g}{name}"
     return f"{digits:,.0f}" if digits >= 10 else f"{digits:g}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from barnraise.contract.schedule import OrderedDecay
 from barnraise.contract.spec import RunSpec, Schedule
 from barnraise.contract.tip import Position
-from barnraise.core.units import format_seconds
+from barnraise.core.units import format_count, format_seconds
 
 NO_END = "no end: the learning rate stays, until `coordinator serve --decay N` ends the run"
 
@@ -15,7 +15,7 @@ def planned_length(spec: RunSpec) -> str:
     schedule, planned = spec.train.schedule, []
     if schedule.rounds is not None:
         seconds = schedule.rounds * spec.round.seconds
-        planned.append(f"{_count(schedule.rounds, 'round')}, {format_seconds(seconds)} of training")
+        planned.append(f"{format_count(schedule.rounds, 'round')}, {format_seconds(seconds)} of training")
     if schedule.tokens is not None:
         planned.append(f"{schedule.tokens:,} tokens")
     return "; ".join([" or ".join(planned) or NO_END, *_warmup(schedule), *_decay(schedule)])
@@ -25,7 +25,7 @@ def length_so_far(position: Position, spec: RunSpec) -> str:
     """How far a run is, and its learning rate, for who asks for its status."""
     schedule, progress, step = spec.train.schedule, position.progress, position.step
     if position.is_over(spec):
-        return f"over after {_count(step, 'round')}"
+        return f"over after {format_count(step, 'round')}"
     ends = [f"round {position.round} is number {step + 1:,}{_of(progress.decay, schedule)}"]
     if progress.decay is None and schedule.tokens is not None:
         ends.append(f"{progress.tokens or 0:,} of {schedule.tokens:,} tokens count so far")
@@ -40,16 +40,12 @@ def _of(ordered: OrderedDecay | None, schedule: Schedule) -> str:
 
 def _warmup(schedule: Schedule) -> list[str]:
     rounds = schedule.warmup_rounds
-    return [f"the learning rate rises over the first {_count(rounds, 'round')}"] if rounds else []
+    return [f"the learning rate rises over the first {format_count(rounds, 'round')}"] if rounds else []
 
 
 def _decay(schedule: Schedule) -> list[str]:
     if not schedule.decay or (schedule.rounds is None and schedule.tokens is None):
         return []
     if schedule.tokens is None:
-        return [f"the learning rate falls over the last {_count(schedule.decay_rounds, 'round')}"]
+        return [f"the learning rate falls over the last {format_count(schedule.decay_rounds, 'round')}"]
     return [f"the learning rate falls over the last {schedule.decay:.0%}"]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -224,7 +224,7 @@ def decay_refusal(reason: reasons.DecayRefusal) -> UserError:
 
 
 def void_decay_message(rounds: int) -> str:
-    """What a rollback means for a decay over so many rounds that was ordered."""
+    """What a rollback means for an ordered decay. rounds: its length."""
     return (
         f"the decay over {_count(rounds, 'round')} that was ordered is void with it, and the run does not end"
         f" by it. To end the run, start the coordinator again with `--decay {rounds}`"

@@ -177,7 +177,7 @@ class MuonOverhead(Reason):
 
 @dataclass(frozen=True)
 class OuterStrays(Reason):
-    """The outer step is the mean, and for so many contributions another one learned more."""
+    """The outer step is the mean, and another one learned more for this number of contributions."""
 
     volunteers: int
     """Of the measurement: no more than the run's."""

@@ -73,13 +73,13 @@ class DecayOrders:
 
 
 def is_in_force(rounds: int, run: RunState) -> bool:
-    """Whether the log has a decay over so many rounds: the same command line starts the program again."""
+    """Whether the log has a decay over `rounds`: the same command line starts the program again."""
     decay = run.position.progress.decay
     return decay is not None and decay.rounds == rounds
 
 
 def why_refused(rounds: int, run: RunState) -> DecayRefusal | None:
-    """Why the run cannot end by a decay over so many rounds; None where it can, or where that is in force."""
+    """Why the run cannot end by a decay over `rounds`; None where it can, or where that is in force."""
     position = run.position
     if is_in_force(rounds, run):
         return None

@@ -50,7 +50,7 @@ def usual_rate(target: Full | Lora, width: int) -> float:
 
 
 def strays_far(multiple: float) -> bool:
-    """Whether so many times the usual rate is objected to."""
+    """Whether this multiple of the usual rate is objected to."""
     return not LOW <= multiple <= HIGH
 
 
@@ -63,6 +63,6 @@ def measured(target: Full | Lora, volunteers: int) -> Measured | None:
 
 
 def outer_step(target: Full | Lora, volunteers: int) -> Sgd:
-    """The outer step for rounds of so many contributions: the mean for few."""
+    """The outer step for rounds of this number of contributions: the mean for few."""
     row = measured(target, volunteers)
     return MEAN if row is None else row.step

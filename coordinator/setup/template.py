@@ -23,9 +23,6 @@ _HEAD = """\
 
 DEFAULT_WIDTH = 576
 """Of SmolLM2-135M, the default model."""
-ADAPTER = Lora()
-VOLUNTEERS = 4
-"""As of `coordinator check`."""
 
 
 def starting_settings(name: str, target: Lora | Full, volunteers: int) -> dict[str, object]:
@@ -43,8 +40,8 @@ def starting_settings(name: str, target: Lora | Full, volunteers: int) -> dict[s
     }
 
 
-def template(name: str, target: Lora | Full = ADAPTER, volunteers: int = VOLUNTEERS) -> str:
-    """A run.toml for a run called `name` that so many volunteers train."""
+def template(name: str, target: Lora | Full, volunteers: int) -> str:
+    """A run.toml for a run called `name`. volunteers: how many are expected."""
     starting = starting_settings(name, target, volunteers)
     tables = [
         table

@@ -82,7 +82,7 @@ def rollback_of(
 
 
 def decay_of(run: RunState, rounds: int, now: Millis) -> Decay:
-    """A decay over so many rounds after the open one, without the order."""
+    """A decay over `rounds` after the open one, without the order."""
     return Decay(rounds=rounds, **_common_fields(run, now))
 
 

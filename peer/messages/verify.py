@@ -7,7 +7,7 @@ from typing_extensions import assert_never
 from barnraise.contract.evaluation_quorum import NoQuorum, Quorum, QuorumOutcome, QuorumPending
 from barnraise.core.ids import short
 from barnraise.core.plain_text import one_line
-from barnraise.core.units import format_bytes, format_rounds
+from barnraise.core.units import format_bytes, format_count, format_rounds
 from barnraise.fold.replay import Cause, Difference
 from peer.messages.archive import archive_message
 from peer.verify import events
@@ -67,7 +67,7 @@ def proof_message(proved: Proved) -> str:
         states = f"the mean of the states of {format_rounds(proved.mean_of)}"
         what = f"{states} of {run}, {proved.state}. Round {proved.round} is {_replay(proved)}"
     return (
-        f"proved: {what}. The checkpoint's {_count(proved.files, 'file')} hold exactly"
+        f"proved: {what}. The checkpoint's {format_count(proved.files, 'file')} hold exactly"
         f" {'that mean' if proved.mean_of else 'that state'}.\n"
         f"trusted: {trusted}.\n"
         f"{_held_out(proved.held_out)}"
@@ -130,8 +130,8 @@ def _start(start: Start) -> str:
 def _replay(proved: Proved) -> str:
     if not proved.rounds:
         return _start(proved.start)
-    folded = _count(proved.contributions, "contribution")
-    volunteers = _count(proved.volunteers, "volunteer")
+    folded = format_count(proved.contributions, "contribution")
+    volunteers = format_count(proved.volunteers, "volunteer")
     first, last = proved.round - proved.rounds, proved.round - 1
     return f"the fold of {folded} by {volunteers} in rounds {first} to {last} onto {_start(proved.start)}"
 
@@ -143,13 +143,13 @@ def _held_out(origin: HeldOutOrigin) -> str:
         case LossByCoordinator(loss):
             return f"held-out loss {loss:.4f}: by the run's coordinator only.\n"
         case LossByEvaluators(loss, by, of):
-            return f"held-out loss {loss:.4f}: signed by {by} of {_count(of, 'vouched volunteer')}.\n"
+            return f"held-out loss {loss:.4f}: signed by {by} of {format_count(of, 'vouched volunteer')}.\n"
         case _:
             assert_never(origin)
 
 
 def _speed(proved: Proved) -> str:
-    took = f"{_count(proved.rounds, 'round')} in {proved.seconds:.1f} s"
+    took = f"{format_count(proved.rounds, 'round')} in {proved.seconds:.1f} s"
     if proved.training is None:
         return took
     return f"{took}, {proved.training * proved.rounds / proved.seconds:.0f} × as fast as they were trained"
@@ -180,7 +180,3 @@ def _cause(cause: Cause) -> str:
             )
         case _:
             assert_never(cause)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

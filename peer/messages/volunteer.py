@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing_extensions import assert_never
 
 from barnraise.contract.divergence import LossAtChance, LossJumped, LossRises, divergence_message
+from barnraise.core.units import format_count
 from barnraise.runtime.clock_steps import ClockSet
 from barnraise.runtime.pauses import Paused
 from peer.messages.own_standing import WHAT_TO_CHECK, own_standing_message
@@ -161,7 +162,7 @@ def _change_of_state(
         case volunteer.AskedToStop():
             return "you asked to stop"
         case volunteer.RunOver(rounds):
-            return f"the run is over after {_folded(rounds)}"
+            return f"the run is over after {format_count(rounds, 'round')}"
         case _:
             assert_never(reason)
 
@@ -172,7 +173,7 @@ def parting_message(reason: volunteer.LeaveReason) -> str:
         case volunteer.AskedToStop():
             return "Come back with the same command."
         case volunteer.RunOver(rounds):
-            over = f"The run is over after {_folded(rounds)}"
+            over = f"The run is over after {format_count(rounds, 'round')}"
             return f"{over}. Get what it trained by `peer download`, with the same invite."
         case _:
             assert_never(reason)
@@ -249,10 +250,6 @@ def _steps(advice: StepsPerRound) -> str:
 
 def _rounds(count: int) -> str:
     return "a round's" if count == 1 else f"{count} rounds'"
-
-
-def _folded(rounds: int) -> str:
-    return f"{rounds} round" if rounds == 1 else f"{rounds} rounds"
 
 
 def _long(seconds: float) -> str:

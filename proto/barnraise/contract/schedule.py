@@ -38,7 +38,7 @@ class OrderedDecay(Strict):
     start: Count
     """Rounds that were folded before its first one."""
     rounds: Rounds
-    """It ends the run after so many."""
+    """It ends the run after them."""
 
     @property
     def end(self) -> int:
@@ -56,20 +56,22 @@ class Progress(Strict):
     """The one that is ordered."""
 
     def after(self, tokens: Iterable[int]) -> Progress:
-        """After a close of contributions of which so many tokens count."""
+        """After a close. tokens: those that count of each contribution."""
         if self.tokens is None:
             return self
         return self.model_copy(update={"tokens": total((self.tokens, *tokens))})
 
     def ordered(self, step: int, rounds: int) -> Progress:
-        """After the order to decay over so many rounds behind the open one, before which `step` are folded:
-        volunteers train in the open one already.
+        """After the order to decay over `rounds` behind the open one, in which volunteers train already.
+
+        step: rounds that are folded before the open one.
         """
         return self.model_copy(update={"decay": OrderedDecay(start=step + 1, rounds=rounds)})
 
     def back_at(self, step: int, tokens: int | None) -> Progress:
-        """After a rollback to the state of `step` rounds and so many tokens: to the state that an ordered
-        decay began with, or an earlier one, the order is void too.
+        """After a rollback to the state of `step` rounds and `tokens`.
+
+        Back at the state that an ordered decay began with, or at an earlier one, the order is void too.
         """
         keeps = self.decay is not None and self.decay.start < step
         return Progress(tokens=tokens, decay=self.decay if keeps else None)

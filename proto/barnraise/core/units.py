@@ -29,3 +29,8 @@ def format_rounds(rounds: Sequence[int]) -> str:
     """Such as "rounds 4, 8 and 12", or "round 4"; at least one."""
     *before, last = map(str, rounds)
     return f"rounds {', '.join(before)} and {last}" if before else f"round {last}"
+
+
+def format_count(number: int, noun: str) -> str:
+    """Such as "1,200 rounds" or "1 round"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -12,7 +12,7 @@ from coordinator.setup.practice import outer_step, usual_rate
 from coordinator.setup.settings import Table, tables_of
 from coordinator.setup.template import DEFAULT_WIDTH, WIDTH, template
 
-TEXT = template("barn")
+TEXT = template("barn", Lora(), 4)
 DEFAULT = re.compile(r"^# (\w+ = .*)$")
 """A line that shows a default."""
 
@@ -76,7 +76,7 @@ def test_every_setting_is_in_the_file(table: Table) -> None:
     ],
 )
 def test_another_kind_takes_one_line(kinds: dict[str, str], found: object) -> None:
-    text = template("barn", volunteers=1)  # for more, the outer step of `sgd` is set
+    text = template("barn", Lora(), 1)  # for more, the outer step of `sgd` is set
     for old, new in kinds.items():
         text = text.replace(old, new) if "=" in old else text.replace(f'kind = "{old}"', f'kind = "{new}"', 1)
     assert callable(found)
