@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from barnraise.contract.manifest import HeldOut
@@ -18,40 +17,17 @@ from barnraise.runtime.files import scratch_folder
 from coordinator.checkpoints.archive_writer import ArchiveContent, ArchiveWriter
 from coordinator.checkpoints.mean_files import averaged_rounds, link_states, write_mean
 from coordinator.checkpoints.mean_trial import EvaluatedMean, publish_mean
-from coordinator.checkpoints.publisher import Publisher, publisher_of
 from coordinator.reasons.checkpoints import StateUnreadable
 from coordinator.store.run_store import RunStore
 from tests.support import parts
-from tests.support.coordinators import archive, files_in, fold_round, until_published
+from tests.support.coordinators import archive, fold_round, until_published
 from tests.support.parts import ADA, BEN
+from tests.support.scripted_evaluation import publisher
 
 
 def with_checkpoints(spec: RunSpec, **checkpoint: object) -> RunSpec:
     """The spec with these settings of its checkpoints."""
     return spec.model_copy(update={"checkpoint": spec.checkpoint.model_copy(update=checkpoint)})
-
-
-def loss(value: float) -> Evaluated:
-    return Evaluated(HeldOut(loss=value, tokens=100))
-
-
-@dataclass
-class ScriptedEvaluation:
-    """Returns given outcomes and records what it saw."""
-
-    outcomes: list[Evaluated | EvaluationFailure]
-    seen: list[dict[str, bytes]] = field(default_factory=list)
-
-    async def __call__(self, folder: Path) -> Evaluated | EvaluationFailure:
-        self.seen.append(files_in(folder))
-        return self.outcomes.pop(0)
-
-
-def publisher(
-    store: RunStore, *outcomes: Evaluated | EvaluationFailure
-) -> tuple[Publisher, ScriptedEvaluation]:
-    evaluation = ScriptedEvaluation(list(outcomes))
-    return replace(publisher_of(store, lambda: parts.NOW), evaluate=evaluation), evaluation
 
 
 def checkpointed(store: RunStore, *outcomes: Evaluated | EvaluationFailure) -> TrainState:

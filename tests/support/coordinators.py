@@ -36,6 +36,7 @@ from coordinator.checkpoints.archive_writer import ArchiveContent, ArchiveWriter
 from coordinator.checkpoints.card_data import card_files
 from coordinator.checkpoints.publisher import Publisher, publisher_of
 from coordinator.grpc_service import serve
+from coordinator.rounds.amending import Amending
 from coordinator.rounds.coordinator_api import CoordinatorApi
 from coordinator.rounds.session import Session
 from coordinator.run_folder import ARCHIVE, CHAT_TEMPLATE
@@ -234,6 +235,13 @@ def session_of(
     fake = swarm or FakeSwarm(store.blobs)
     publisher = publisher or publisher_of(store, lambda: now)
     return Session(store, publisher, fake.as_swarm, lambda: now, addresses, timing)
+
+
+def amending_session_of(store: RunStore, swarm: FakeSwarm | None = None) -> Session:
+    """The same, of a coordinator that carries out its maintainer's orders."""
+    found = session_of(store, swarm)
+    found.amending = Amending(store)
+    return found
 
 
 def api_of(session: Session) -> CoordinatorApi:

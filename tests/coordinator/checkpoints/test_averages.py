@@ -28,17 +28,11 @@ from coordinator.reasons.checkpoints import MeanFailed, MeanTried, NoSpaceForMea
 from coordinator.store.rolling_back import rollback_to
 from coordinator.store.run_store import RunStore
 from tests.support import parts
-from tests.support.averaged_runs import (
-    ScriptedEvaluation,
-    checkpointed,
-    loss,
-    mean_state,
-    unread,
-    with_checkpoints,
-)
+from tests.support.averaged_runs import checkpointed, mean_state, unread, with_checkpoints
 from tests.support.coordinators import archive, fold_round, head_of, opened_store, reopened, until_published
 from tests.support.golden_log import genesis, spec_of
 from tests.support.parts import ADA
+from tests.support.scripted_evaluation import ScriptedEvaluation, loss
 
 SPEC = with_checkpoints(spec_of("nesterov dense4"), keep=4)
 

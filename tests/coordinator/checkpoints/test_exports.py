@@ -42,9 +42,10 @@ from coordinator.run_folder import CHAT_TEMPLATE
 from coordinator.store.journal import Journal
 from coordinator.store.run_store import RunStore
 from tests.support import parts
-from tests.support.averaged_runs import loss, mean_state, publisher
+from tests.support.averaged_runs import mean_state
 from tests.support.coordinators import archive, fold_round, reopened, until_published
 from tests.support.parts import ADA
+from tests.support.scripted_evaluation import loss, publisher
 from tests.support.tiny import TEMPLATE, make_tiny_model, packed, tiny_samples
 
 OPEN = "apache-2.0"

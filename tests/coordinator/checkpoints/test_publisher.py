@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +25,7 @@ from barnraise.runtime.child_failures import ChildDied, ChildTimedOut
 from barnraise.runtime.files import UNFINISHED
 from coordinator.checkpoints.archive_writer import ArchiveWriter
 from coordinator.checkpoints.card_data import card_files
-from coordinator.checkpoints.publisher import Publisher, publisher_of
+from coordinator.checkpoints.publisher import publisher_of
 from coordinator.messages.checkpoints import not_evaluated_message, promotion_message
 from coordinator.reasons.checkpoints import Superseded
 from coordinator.store.run_store import RunStore
@@ -34,7 +34,6 @@ from tests.support.coordinators import (
     Waited,
     archive,
     checkpoint,
-    files_in,
     fold_round,
     opened_store,
     reopened,
@@ -42,6 +41,7 @@ from tests.support.coordinators import (
     until_published,
 )
 from tests.support.parts import ADA, BEN
+from tests.support.scripted_evaluation import ScriptedEvaluation, loss, publisher
 
 DEADLINE = 60.0
 
@@ -58,29 +58,6 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
     kept = spec.checkpoint.model_copy(update={"keep": 1})
     with opened_store(tmp_path, spec.model_copy(update={"checkpoint": kept})) as made:
         yield made
-
-
-@dataclass
-class ScriptedEvaluation:
-    """Returns given outcomes and records what it saw; `test_evaluation` covers the real one."""
-
-    outcomes: list[Evaluated | EvaluationFailure]
-    seen: list[dict[str, bytes]] = field(default_factory=list)
-
-    async def __call__(self, folder: Path) -> Evaluated | EvaluationFailure:
-        self.seen.append(files_in(folder))
-        return self.outcomes.pop(0)
-
-
-def loss(value: float) -> Evaluated:
-    return Evaluated(HeldOut(loss=value, tokens=100))
-
-
-def publisher(
-    store: RunStore, *outcomes: Evaluated | EvaluationFailure
-) -> tuple[Publisher, ScriptedEvaluation]:
-    evaluation = ScriptedEvaluation(list(outcomes))
-    return replace(publisher_of(store, lambda: parts.NOW), evaluate=evaluation), evaluation
 
 
 def names(store: RunStore) -> dict[int, tuple[str, ...]]:

@@ -17,10 +17,8 @@ from barnraise.contract.standing import NONE
 from barnraise.core.errors import MalformedRecord, StateError, UserError
 from barnraise.core.ids import Millis
 from coordinator.reasons.rounds import DecayInForce, PlannedDecayBegan, RunOver
-from coordinator.rounds.amending import Amending
 from coordinator.rounds.decay_order import DecayOrders, leave_decay, why_refused
 from coordinator.rounds.rollback_order import RollbackOrder, leave_rollback
-from coordinator.rounds.session import Session
 from coordinator.run_folder import DECAY
 from coordinator.store.next_entry import decay_of
 from coordinator.store.rolling_back import rollback_to
@@ -28,6 +26,7 @@ from coordinator.store.run_store import RunStore
 from tests.support import parts
 from tests.support.coordinators import (
     FakeSwarm,
+    amending_session_of,
     contribution,
     fold_round,
     opened_store,
@@ -48,12 +47,6 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
         yield made
 
 
-def session(store: RunStore, swarm: FakeSwarm | None = None) -> Session:
-    found = session_of(store, swarm)
-    found.amending = Amending(store)
-    return found
-
-
 def order(store: RunStore, rounds: int) -> None:
     leave_decay(store.snapshot, store.folder, rounds)
 
@@ -69,7 +62,7 @@ def factor(store: RunStore) -> float:
 
 def test_the_session_enters_the_order_once(store: RunStore) -> None:
     order(store, 2)
-    act = session(store)
+    act = amending_session_of(store)
     asyncio.run(act.tick())
     run = store.snapshot
     assert run.position.progress == Progress(decay=OrderedDecay(start=4, rounds=2))
@@ -149,7 +142,7 @@ def test_the_session_says_once_that_the_run_is_over(
         fold_round(store, ADA)
     caplog.set_level(logging.INFO, "coordinator")
     caplog.clear()  # of the folds, where a test before has left the logger's level at INFO
-    act = session(store)
+    act = amending_session_of(store)
     for _ in range(3):
         asyncio.run(act.tick())
     assert act.progress == RunOver(5)
@@ -252,7 +245,7 @@ def test_a_rollback_says_that_it_makes_the_decay_void(
     for _ in range(3):
         fold_round(store, ADA)
     leave_rollback(store.folder, RollbackOrder(to=to))
-    asyncio.run(session(store).tick())
+    asyncio.run(amending_session_of(store).tick())
     assert store.snapshot.round == 7
     assert any("`--decay 3`" in record.message for record in caplog.records) is said
 

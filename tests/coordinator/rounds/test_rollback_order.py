@@ -14,18 +14,16 @@ from barnraise.contract.log_entries import Rollback
 from barnraise.contract.records import Head
 from barnraise.core.ids import BlobHash
 from coordinator.cli.rollback import rollback
-from coordinator.rounds.amending import Amending
 from coordinator.rounds.rollback_order import RollbackOrder, RollbackOrders, leave_rollback
-from coordinator.rounds.session import Session
 from coordinator.run_folder import ROLLBACK
 from coordinator.store.run_store import RunStore
 from tests.support import parts
 from tests.support.coordinators import (
     FakeSwarm,
+    amending_session_of,
     contribution,
     fold_round,
     opened_store,
-    session_of,
     train_round,
 )
 
@@ -39,19 +37,13 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
         yield made
 
 
-def session(store: RunStore, swarm: FakeSwarm) -> Session:
-    found = session_of(store, swarm)
-    found.amending = Amending(store)
-    return found
-
-
 def test_the_session_goes_back_and_says_so(store: RunStore) -> None:
     swarm, wanted = FakeSwarm(store.blobs), store.snapshot.checkpoints[1].value.state
     leave_rollback(store.folder, RollbackOrder(to=1, banned=(parts.BEN.public,), note="noise"))
     commit, blob = contribution(store, parts.ADA, seed=99)
     store.blobs.put(blob)
     store.accept(commit, parts.NOW)
-    act = session(store, swarm)
+    act = amending_session_of(store, swarm)
     asyncio.run(act.tick())
     run = store.snapshot
     assert (run.round, run.tip.round, run.tip.state) == (4, 4, wanted)
