@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
-
 from barnraise.contract.log_entries import Decay
 from barnraise.contract.schedule import decays
 from barnraise.contract.schedule_spec import Rounds
 from barnraise.core.ids import Millis
 from barnraise.core.strict import Strict
-from barnraise.runtime.damaged import DAMAGED, DamagedFiles
 from barnraise.runtime.files import write_atomic
 from coordinator.messages.rounds import decay_refusal
 from coordinator.reasons.rounds import DecayInForce, DecayRefusal, PlannedDecayBegan, RunOver
+from coordinator.rounds.order_file import read_order
 from coordinator.run_folder import DECAY
 from coordinator.store.next_entry import decay_of, ordered
 from coordinator.store.run_state import RunState
@@ -62,14 +60,8 @@ class DecayOrders:
 
     def _order(self) -> DecayOrder | None:
         """None where nothing is ordered. A damaged file is set aside: the run continues without it."""
-        try:
-            return DecayOrder.model_validate_json(self._file.read_bytes())
-        except FileNotFoundError:
-            return None
-        except ValidationError:
-            aside = DamagedFiles(self.store.folder / DAMAGED).set_aside(self._file)
-            log.error("%s is no order: it is set aside as %s. Order again", self._file, aside)
-            return None
+        fault, again = "is no order", "Order again"
+        return read_order(self.store.folder, self._file, DecayOrder, fault=fault, again=again)
 
 
 def is_in_force(rounds: int, run: RunState) -> bool:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from barnraise.consensus.vote_store import VoteStore
 from barnraise.contract.certificates import MAX_CLOSERS
 from barnraise.contract.log_entries import Delegation
 from barnraise.core.ids import Millis, PublicKey
 from barnraise.core.strict import Hex64, Strict
-from barnraise.runtime.damaged import DAMAGED, DamagedFiles
 from barnraise.runtime.files import write_atomic
+from coordinator.rounds.order_file import read_order
 from coordinator.run_folder import DELEGATION, VOTES
 from coordinator.store.next_entry import delegation_of, ordered
 from coordinator.store.run_state import RunState
 from coordinator.store.run_store import RunStore
-
-log = logging.getLogger("coordinator")
 
 
 class RequestedClosers(Strict):
@@ -69,14 +66,8 @@ class Delegating:
 
     def _request(self) -> RequestedClosers | None:
         """None where nothing is requested. A damaged file is set aside: the run continues without it."""
-        try:
-            return RequestedClosers.model_validate_json(self._file.read_bytes())
-        except FileNotFoundError:
-            return None
-        except ValidationError:
-            aside = DamagedFiles(self.store.folder / DAMAGED).set_aside(self._file)
-            log.error("%s names no closers: it is set aside as %s. Delegate again", self._file, aside)
-            return None
+        fault, again = "names no closers", "Delegate again"
+        return read_order(self.store.folder, self._file, RequestedClosers, fault=fault, again=again)
 
 
 def request_closers(folder: Path, keys: tuple[str, ...]) -> None:

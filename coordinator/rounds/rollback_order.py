@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from barnraise.contract.field_types import RoundNumber
 from barnraise.contract.log_entries import MAX_CHANGES, MAX_NOTE, Change, Rollback
@@ -15,9 +15,9 @@ from barnraise.contract.standing import Standing
 from barnraise.core.errors import UserError
 from barnraise.core.ids import Millis, PublicKey
 from barnraise.core.strict import Hex64, Strict
-from barnraise.runtime.damaged import DAMAGED, DamagedFiles
 from barnraise.runtime.files import write_atomic
 from coordinator.rounds.entrance import closers_of
+from coordinator.rounds.order_file import read_order
 from coordinator.run_folder import ROLLBACK
 from coordinator.store.next_entry import ordered
 from coordinator.store.rolling_back import rollback_to
@@ -69,14 +69,8 @@ class RollbackOrders:
 
     def _order(self) -> RollbackOrder | None:
         """None where nothing is ordered. A damaged file is set aside: the run continues without it."""
-        try:
-            return RollbackOrder.model_validate_json(self._file.read_bytes())
-        except FileNotFoundError:
-            return None
-        except ValidationError:
-            aside = DamagedFiles(self.store.folder / DAMAGED).set_aside(self._file)
-            log.error("%s is no order: it is set aside as %s. Give the command again", self._file, aside)
-            return None
+        fault, again = "is no order", "Give the command again"
+        return read_order(self.store.folder, self._file, RollbackOrder, fault=fault, again=again)
 
 
 def now_state_of(to: int, run: RunState) -> int | None:

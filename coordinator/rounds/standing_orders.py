@@ -7,15 +7,15 @@ delegation takes a closer's part away.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from barnraise.contract.invitation import InvitationId
 from barnraise.contract.log_entries import MAX_CHANGES, MAX_NOTE, Change, StandingChange
@@ -23,15 +23,13 @@ from barnraise.contract.standing import Level, first_standing
 from barnraise.core.errors import UserError
 from barnraise.core.ids import Millis, PublicKey
 from barnraise.core.strict import Hex64, Strict
-from barnraise.runtime.damaged import DAMAGED, DamagedFiles
 from barnraise.runtime.files import write_atomic
 from coordinator.rounds.entrance import closers_of
+from coordinator.rounds.order_file import read_order
 from coordinator.run_folder import ORDERS
 from coordinator.store.next_entry import ordered, standing_change_of
 from coordinator.store.run_state import RunState
 from coordinator.store.run_store import RunStore
-
-log = logging.getLogger("coordinator")
 
 
 class StandingOrder(Strict):
@@ -71,16 +69,10 @@ class StandingOrders:
 
     def _orders(self) -> dict[Path, StandingOrder]:
         """By file, the oldest first. A damaged file is set aside: the run continues without it."""
-        found: dict[Path, StandingOrder] = {}
-        for path in sorted((self.store.folder / ORDERS).glob("*.json")):
-            try:
-                found[path] = StandingOrder.model_validate_json(path.read_bytes())
-            except FileNotFoundError:
-                continue
-            except ValidationError:
-                aside = DamagedFiles(self.store.folder / DAMAGED).set_aside(path)
-                log.error("%s is no order: it is set aside as %s. Give the command again", path, aside)
-        return found
+        fault, again = "is no order", "Give the command again"
+        paths = sorted((self.store.folder / ORDERS).glob("*.json"))
+        read = partial(read_order, self.store.folder, kind=StandingOrder, fault=fault, again=again)
+        return {path: order for path in paths if (order := read(path)) is not None}
 
 
 def merged(orders: Iterable[StandingOrder], run: RunState) -> tuple[list[Change], list[str]]:
