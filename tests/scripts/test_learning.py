@@ -50,12 +50,13 @@ def test_one_volunteer_is_a_machine_alone_and_more_have_home_speeds_too() -> Non
 
 
 def test_a_chart_is_an_svg_document_with_all_its_names_inside_the_picture() -> None:
-    root = ElementTree.fromstring(picture([ALONE, FOUR]))
+    root = ElementTree.fromstring(picture([ALONE, FOUR, Curve(8, HOME, FOUR.points)]))
     texts = [element.text for element in root.iter() if element.tag.endswith("text")]
     assert {"one machine alone", "4 volunteers"} <= set(texts)
     for element in root.iter():
         if element.tag.endswith("text"):
-            assert 0 <= float(element.attrib["x"]) <= WIDTH
+            length = 0 if element.get("text-anchor") else 7.5 * len(element.text or "")  # at size 12
+            assert 0 <= float(element.attrib["x"]) <= WIDTH - length
             assert 0 <= float(element.attrib["y"]) <= HEIGHT
 
 

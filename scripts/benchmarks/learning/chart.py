@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape
 
 from coordinator.checkpoints.svg_frame import LEFT, TOP, Axis, Frame
 
-WIDTH, HEIGHT, RIGHT = 720, 400, 190
+WIDTH, HEIGHT, RIGHT = 760, 400, 230
 _COLOURS = ("#7d8590", "#2f81f7", "#2a9d6f", "#d1772d", "#a559b5")
 
 
