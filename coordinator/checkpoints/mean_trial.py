@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -17,15 +16,15 @@ from barnraise.evaluation.runner import Evaluated
 from barnraise.runtime.blob_store import BlobStore
 from coordinator.checkpoints.card_data import card_files
 from coordinator.checkpoints.mean_files import LinkedState, Mean, keep_mean, link_states, write_mean
-from coordinator.messages.checkpoints import mean_message
 from coordinator.reasons.checkpoints import MeanFailed, MeanTried, NoSpaceForMean, StateUnreadable
 from coordinator.store.run_state import RunState
 from coordinator.store.run_store import RunStore
 
-log = logging.getLogger("coordinator.checkpoints.publisher")
-
 Evaluate = Callable[[Path], Awaitable[Evaluated | EvaluationFailure]]
 """Evaluates the checkpoint whose files are in a folder."""
+
+
+LinkedStates = Sequence[LinkedState] | NoSpaceForMean
 
 
 @dataclass(frozen=True)
@@ -34,37 +33,31 @@ class EvaluatedMean:
 
     mean: Mean
     held_out: HeldOut
+    newest: HeldOut
+    """Of the newest of its states."""
 
 
-def linked_states(run: RunState, rounds: Sequence[int], blobs: BlobStore, work: Path) -> list[LinkedState]:
-    """As `link_states`; none where the disk is full, which is logged: some disks have no links."""
+def linked_states(run: RunState, rounds: Sequence[int], blobs: BlobStore, work: Path) -> LinkedStates:
+    """As `link_states`. A run goes on without a mean where the disk is full: some disks have no links."""
     try:
         return link_states(run, rounds, blobs, work)
     except DiskFull:
-        log.warning("%s", mean_message(NoSpaceForMean(tuple(rounds))))
-        return []
+        return NoSpaceForMean(tuple(rounds))
 
 
 async def try_mean(
-    states: Sequence[LinkedState], newest: Evaluated | EvaluationFailure, blobs: BlobStore, folder: Path,
-    evaluate: Evaluate,
-) -> EvaluatedMean | None:  # fmt: skip
-    """Make and evaluate the mean of `states` in a new folder; None where it has no loss, which is logged.
-
-    newest: the evaluation of the newest of them. Where that failed, no mean is made, since nothing could say
-    which of the two is better.
-    """
-    if not states or not isinstance(newest, Evaluated):
-        return None
+    states: LinkedStates, newest: HeldOut, blobs: BlobStore, folder: Path, evaluate: Evaluate
+) -> EvaluatedMean | MeanFailed | StateUnreadable | NoSpaceForMean:
+    """Make and evaluate the mean of `states` in a new folder. newest: of the newest of them."""
+    if isinstance(states, NoSpaceForMean):
+        return states
     mean = await asyncio.to_thread(_written, states, blobs, folder)
-    if isinstance(mean, StateUnreadable | NoSpaceForMean):
-        log.warning("%s", mean_message(mean))
-        return None
+    if not isinstance(mean, Mean):
+        return mean
     outcome = await evaluate(mean.folder)
     if isinstance(outcome, Evaluated):
-        return EvaluatedMean(mean, outcome.held_out)
-    log.info("%s", mean_message(MeanFailed(mean.rounds, outcome)))
-    return None
+        return EvaluatedMean(mean, outcome.held_out, newest)
+    return MeanFailed(mean.rounds, outcome)
 
 
 def _written(
@@ -78,18 +71,17 @@ def _written(
         return NoSpaceForMean(tuple(state.manifest.round for state in states))
 
 
-def publish_mean(store: RunStore, tried: EvaluatedMean, now: Millis) -> None:
+def publish_mean(store: RunStore, tried: EvaluatedMean, now: Millis) -> MeanTried:
     """Publish a mean where it becomes `main` or `best`. The state of its round is published.
 
     Slow. Raises DiskFull.
     """
     run, mean, held_out = store.snapshot, tried.mean, tried.held_out
     round = mean.manifest.round
-    promotion, state = run.promotion({round: held_out}), run.held_out(round)
+    promotion = run.promotion({round: held_out})
     kept = promotion is not None and promotion.names_average(round)
-    if state is not None:
-        log.info("%s", mean_message(MeanTried(mean.rounds, held_out.loss, state.loss, kept)))
     if kept:
         shown = card_files(run, round, held_out, mean.manifest)
         signed = keep_mean(mean, held_out, shown, run.position.successors, store.authority, store.blobs)
         store.adopt_checkpoint(signed, now, shown=True)
+    return MeanTried(mean.rounds, held_out.loss, tried.newest.loss, kept)

@@ -25,6 +25,7 @@ from types import MappingProxyType
 
 from barnraise.contract.archive import folder_of
 from barnraise.contract.evaluations import EVALUATIONS, evaluations_json
+from barnraise.contract.manifest import HeldOut
 from barnraise.contract.records import Evaluation
 from barnraise.core.errors import FileDamaged, MalformedBlob
 from barnraise.core.ids import Millis, short
@@ -45,10 +46,18 @@ from coordinator.checkpoints.evaluations import (
 from coordinator.checkpoints.exports import Exporter
 from coordinator.checkpoints.held_out_set import HeldOutSet, publish_held_out_set, read_held_out_set
 from coordinator.checkpoints.mean_files import averaged_rounds
-from coordinator.checkpoints.mean_trial import Evaluate, linked_states, publish_mean, try_mean
+from coordinator.checkpoints.mean_trial import (
+    Evaluate,
+    EvaluatedMean,
+    LinkedStates,
+    linked_states,
+    publish_mean,
+    try_mean,
+)
 from coordinator.messages.checkpoints import (
     evaluation_message,
     evaluation_refusal,
+    mean_message,
     not_evaluated_message,
     promotion_message,
 )
@@ -57,6 +66,7 @@ from coordinator.reasons.checkpoints import (
     EvaluationProgress,
     EvaluationStatus,
     LossNearBest,
+    MeanFailed,
     NoneEvaluated,
     NotEvaluatedReason,
     Superseded,
@@ -71,6 +81,8 @@ log = logging.getLogger("coordinator.checkpoints.publisher")
 
 BASE_ROUND = 0
 """The round of the checkpoint that is the base model."""
+CHECKPOINT = "checkpoint"
+"""In a scratch folder: the files of the checkpoint that is evaluated."""
 
 
 @dataclass
@@ -128,9 +140,9 @@ class Publisher:
             return
         log.info("evaluating the base model on one held-out sample")
         with scratch_folder(self.store.folder) as work:
-            folder = work / "checkpoint"
-            await asyncio.to_thread(lay_out, run.checkpoints[BASE_ROUND], self.store.blobs, folder)
-            outcome = await self.evaluate_briefly(folder)
+            checkpoint = run.checkpoints[BASE_ROUND]
+            await asyncio.to_thread(lay_out, checkpoint, self.store.blobs, work / CHECKPOINT)
+            outcome = await self.evaluate_briefly(work / CHECKPOINT)
         _check_base(outcome)
         if not isinstance(outcome, Evaluated):
             log.info("checkpoints are not evaluated here: %s", not_evaluated_message(outcome))
@@ -180,37 +192,52 @@ class Publisher:
         return self.store.folder / HELD_OUT
 
     async def _evaluate_newest(self) -> bool:
-        """Evaluate the newest unpublished checkpoint, and publish all. Returns whether there was one."""
-        if not (run := self.store.snapshot).unpublished:
+        """Evaluate the newest unpublished checkpoint, and publish all; then try the mean of the states up to
+        it. Returns whether there was one.
+        """
+        if not self.store.snapshot.unpublished:
             return False
-        blobs = self.store.blobs
         with scratch_folder(self.store.folder) as work:
-            folder = work / "checkpoint"
-            async with self._writing:
-                run = self.store.snapshot
-                round = run.unpublished[-1]
-                rounds = averaged_rounds(run, round)
-                self.store.start_evaluation(round, rounds)
-                await asyncio.to_thread(lay_out, run.checkpoints[round], blobs, folder)
-                states = await asyncio.to_thread(linked_states, run, rounds, blobs, work)
-            outcome = await self.evaluate(folder)
+            round, states = await self._link_newest(work)
+            outcome = await self.evaluate(work / CHECKPOINT)
             if round == BASE_ROUND:
                 _check_base(outcome)
-            tried = None
-            if self.store.snapshot.unpublished[-1:] == [round]:  # else the next evaluation is a state's
-                tried = await try_mean(states, outcome, blobs, work / "mean", self.evaluate)
             async with self._writing:
-                run = self.store.snapshot
-                for older in [before for before in run.unpublished if before < round]:
+                for older in [before for before in self.store.snapshot.unpublished if before < round]:
                     self._publish(older, Superseded(round))
                 self._publish(round, outcome)
-                if tried is not None:
-                    await asyncio.to_thread(publish_mean, self.store, tried, self.clock())
+            # Without a loss nothing says which is better, and a newer state is evaluated first.
+            if states and isinstance(outcome, Evaluated) and not self.store.snapshot.unpublished:
+                await self._try_mean(states, outcome.held_out, work / "mean")
+            async with self._writing:
                 self.store.end_evaluation()
         self._log_promotion(self.store.snapshot)
         await self.update_archive()
         await self._export_main()
         return True
+
+    async def _link_newest(self, work: Path) -> tuple[int, LinkedStates]:
+        """Link the newest unpublished checkpoint's files into `work`. Returns its round, and the states whose
+        mean is tried after it.
+        """
+        async with self._writing:
+            run, blobs = self.store.snapshot, self.store.blobs
+            round = run.unpublished[-1]
+            rounds = averaged_rounds(run, round)
+            self.store.start_evaluation(round, rounds)
+            await asyncio.to_thread(lay_out, run.checkpoints[round], blobs, work / CHECKPOINT)
+            return round, await asyncio.to_thread(linked_states, run, rounds, blobs, work)
+
+    async def _try_mean(self, states: LinkedStates, newest: HeldOut, folder: Path) -> None:
+        """Publish the mean of `states` where it is better. newest: of their newest. folder: a new one."""
+        await self.update_archive()  # the newest state is there while the mean is evaluated
+        tried = await try_mean(states, newest, self.store.blobs, folder, self.evaluate)
+        if isinstance(tried, EvaluatedMean):
+            async with self._writing:
+                outcome = await asyncio.to_thread(publish_mean, self.store, tried, self.clock())
+            log.info("%s", mean_message(outcome))
+        else:
+            log.log(logging.INFO if isinstance(tried, MeanFailed) else logging.WARNING, mean_message(tried))
 
     async def _publish_quorum(self) -> bool:
         """Publish the held-out loss that evaluators agree on. Returns whether there was one."""

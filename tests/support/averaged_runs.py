@@ -54,8 +54,9 @@ def average_newest(store: RunStore, value: float) -> None:
     with scratch_folder(store.folder) as work:
         states = link_states(store.snapshot, rounds, store.blobs, work)
         mean = write_mean(states, store.blobs, work / "mean")
+        held_out = HeldOut(loss=value, tokens=100)
         assert not isinstance(mean, StateUnreadable)
-        publish_mean(store, EvaluatedMean(mean, HeldOut(loss=value, tokens=100)), parts.NOW)
+        publish_mean(store, EvaluatedMean(mean, held_out, held_out), parts.NOW)
     ArchiveWriter(store.charter, archive(store), store.blobs).write(ArchiveContent.of(store.snapshot, ()))
 
 

@@ -84,6 +84,22 @@ def test_a_better_mean_is_main(store: RunStore, caplog: pytest.LogCaptureFixture
     assert "main: the mean of states up to round 2" in caplog.text
 
 
+def test_a_state_is_published_before_its_mean_is_evaluated(store: RunStore) -> None:
+    checkpointed(store, loss(2.5))
+    fold_round(store, ADA)
+    store.write_checkpoint(parts.NOW)
+    outcomes, seen = [loss(2.4), loss(2.3)], []
+
+    async def evaluate(_: Path) -> Evaluated:
+        seen.append(names(store).get("checkpoints/round-000002"))
+        return outcomes.pop(0)
+
+    made = replace(publisher_of(store, lambda: parts.NOW), evaluate=evaluate)
+    asyncio.run(until_published(made))
+    assert seen == [None, ("round-2", "main", "latest", "best")]
+    assert names(store)["checkpoints/average-000002"] == ("average-2", "main", "best")
+
+
 def test_the_mean_is_of_the_newest_three_without_the_first_state(store: RunStore) -> None:
     states = [checkpointed(store, loss(2.5))]
     states += [checkpointed(store, loss(2.4), loss(2.3 - round / 10)) for round in range(3)]
