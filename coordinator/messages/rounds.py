@@ -7,7 +7,7 @@ from typing_extensions import assert_never
 from barnraise.contract.protocol import Misfit, TooNew, TooOld
 from barnraise.core.errors import KeyBanned, KeyInUse, RefusedError, UserError
 from barnraise.core.ids import short
-from barnraise.core.units import format_seconds
+from barnraise.core.units import format_count, format_seconds
 from barnraise.fold.codec import format_sizes
 from coordinator.reasons import entrance
 from coordinator.reasons import rounds as reasons
@@ -130,7 +130,7 @@ def progress_message(reason: reasons.Progress) -> str:
         case reasons.JustClosed(round, because):
             return f"round {round} closed: {close_message(because)}"
         case reasons.JustCertified(round, votes):
-            return f"round {round} closed by the votes of {_count(votes, 'closer')}"
+            return f"round {round} closed by the votes of {format_count(votes, 'closer')}"
         case reasons.FirstVolunteers() | reasons.AllSitOut() | reasons.TooFewInTime():
             return reopen_message(reason)
         case _:
@@ -146,14 +146,14 @@ def close_message(reason: reasons.CloseReason) -> str:
             return f"all {contributions} volunteers contributed"
         case reasons.AllContributed(contributions, passed_over):
             return (
-                f"{_count(contributions, 'volunteer')} contributed, and {passed_over} did not for whom rounds"
-                " no longer wait"
+                f"{format_count(contributions, 'volunteer')} contributed, and {passed_over} did not for whom"
+                " rounds no longer wait"
             )
         case reasons.RoundFull(contributions):
-            return f"the round is full: {_count(contributions, 'volunteer')} contributed"
+            return f"the round is full: {format_count(contributions, 'volunteer')} contributed"
         case reasons.DeadlinePassed(contributions, missing, others):
             who = f"without {_names(missing, others)}" if missing else "from every awaited volunteer"
-            return f"the deadline passed: {_count(contributions, 'contribution')}, {who}"
+            return f"the deadline passed: {format_count(contributions, 'contribution')}, {who}"
         case _:
             assert_never(reason)
 
@@ -163,15 +163,15 @@ def not_awaited_message(reason: reasons.NotAwaited) -> str:
     match reason:
         case reasons.MissedRounds(misses, owed):
             return (
-                f"{_count(misses, 'round')} waited for it in vain; after {_count(owed, 'contribution')}"
-                " a close waits for it again"
+                f"{format_count(misses, 'round')} waited for it in vain; after"
+                f" {format_count(owed, 'contribution')} a close waits for it again"
             )
         case reasons.AllowanceSpent(0):
             return (
                 "it is new, and rounds waited too long for others lately: no close waits until it contributed"
             )
         case reasons.AllowanceSpent(misses):
-            return f"{_count(misses, 'round')} waited for it in vain, and others waited too long lately"
+            return f"{format_count(misses, 'round')} waited for it in vain, and others waited too long lately"
         case _:
             assert_never(reason)
 
@@ -194,7 +194,9 @@ def no_rollback_message(reason: reasons.NoRollback | reasons.HarmAfterRollback) 
             return "the losses did not rise: the state stays"
         case reasons.HarmAfterRollback(keys, rounds):
             who = ", ".join(short(key) for key in keys)
-            return f"the run halts: {who} did harm, and it went back {_count(rounds, 'round')} ago already"
+            return (
+                f"the run halts: {who} did harm, and it went back {format_count(rounds, 'round')} ago already"
+            )
         case _:
             assert_never(reason)
 
@@ -204,8 +206,8 @@ def decay_refusal(reason: reasons.DecayRefusal) -> UserError:
     match reason:
         case reasons.DecayInForce(rounds, left):
             return UserError(
-                f"the log has a decay over {_count(rounds, 'round')} already, and the run ends in"
-                f" {_count(left, 'round')}",
+                f"the log has a decay over {format_count(rounds, 'round')} already, and the run ends in"
+                f" {format_count(left, 'round')}",
                 fix="Start without --decay. To decay otherwise, `coordinator rollback RUN --to ROUND` goes"
                 " back to a state before it, which ends it.",
             )
@@ -216,7 +218,7 @@ def decay_refusal(reason: reasons.DecayRefusal) -> UserError:
             )
         case reasons.RunOver(rounds):
             return UserError(
-                f"the run is over after {_count(rounds, 'round')}",
+                f"the run is over after {format_count(rounds, 'round')}",
                 fix="Start without --decay to serve what it trained.",
             )
         case _:
@@ -226,8 +228,8 @@ def decay_refusal(reason: reasons.DecayRefusal) -> UserError:
 def void_decay_message(rounds: int) -> str:
     """What a rollback means for an ordered decay. rounds: its length."""
     return (
-        f"the decay over {_count(rounds, 'round')} that was ordered is void with it, and the run does not end"
-        f" by it. To end the run, start the coordinator again with `--decay {rounds}`"
+        f"the decay over {format_count(rounds, 'round')} that was ordered is void with it, and the run does"
+        f" not end by it. To end the run, start the coordinator again with `--decay {rounds}`"
     )
 
 
@@ -254,8 +256,8 @@ def wait_message(reason: reasons.WaitReason) -> str:
             )
         case reasons.RunOver(rounds):
             return (
-                f"the run is over after {_count(rounds, 'round')}, and no other opens. Volunteers leave by"
-                " themselves; its archive and checkpoints are served until Ctrl-C"
+                f"the run is over after {format_count(rounds, 'round')}, and no other opens. Volunteers leave"
+                " by themselves; its archive and checkpoints are served until Ctrl-C"
             )
         case reasons.NoVolunteers():
             return "no volunteer is connected: share the invite"
@@ -274,12 +276,8 @@ def wait_message(reason: reasons.WaitReason) -> str:
 
 
 def _some_of(contributions: int, needed: int) -> str:
-    return f"{contributions} of at least {_count(needed, 'contribution')}"
+    return f"{contributions} of at least {format_count(needed, 'contribution')}"
 
 
 def _names(names: tuple[str, ...], others: int) -> str:
     return ", ".join(names) + (f" and {others} more" if others else "")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
