@@ -71,7 +71,7 @@ def test_a_suspended_key_recovers_and_a_banned_one_comes_back(tmp_path: Path) ->
         assert zoe.wait() == 6, zoe.output
         assert "has revoked the invitation" in zoe.output
         coordinator.wait_for(r"folded: 3 contributions")
-        assert coordinator.interrupt() == 0
+        coordinator.interrupt()
 
         proof = run.start(
             "verify", "peer.cli.main", "verify", str(tmp_path / "coordinator" / "archive"),

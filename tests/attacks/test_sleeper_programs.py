@@ -107,7 +107,7 @@ def test_the_run_goes_back_once_and_then_halts_until_its_maintainer_decides(tmp_
         for peer in (ada, ben):
             peer.wait_for(rf"^round {last + 1}: ")
         check_agreement(coordinator, ada, ben)
-        assert coordinator.interrupt() == 0
+        coordinator.interrupt()
 
         log = list(entries(tmp_path / "coordinator" / "blobs"))
         closes = [each for each in log if isinstance(each, Close)]

@@ -145,7 +145,7 @@ def test_two_volunteers_who_agree_move_main(tmp_path: Path, monkeypatch: pytest.
             assert f"your key is not among the 3 evaluators of barn: {AUTHORITY.public}" in refused.output
             first.wait_for("round 1 (waits for 1 more of|has a held-out loss of .* by 2 of) 3 evaluators")
             assert second.wait() == 0, second.output
-            assert first.interrupt() == 0, first.output
+            first.interrupt()
             for owner in (ADA, BEN):
                 left = tmp_path / owner.public[:8] / "cache"
                 assert not [*left.glob("evaluate/*"), *left.glob("checkpoints/*")], "downloads remain on disk"

@@ -199,5 +199,5 @@ def test_the_programs_seed_and_download_until_ctrl_c(store: RunStore, tmp_path: 
         )
         assert downloading.wait() == 0, downloading.output
         assert "every file matches what the run's key signed" in downloading.output
-        assert seeding.interrupt() == 0
+        seeding.interrupt()
     assert files_in(checkpoint(store)).items() <= files_in(tmp_path / "out").items()

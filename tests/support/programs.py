@@ -104,10 +104,16 @@ class Program:
         folded = re.findall(r"round (\d+) folded: .* state (\w{8})", self.output)
         return {int(round): state for round, state in printed} | {int(r) + 1: state for r, state in folded}
 
-    def interrupt(self, deadline: float = DEADLINE) -> int:
-        """Send SIGINT to the process group, as a terminal does on Ctrl-C. Returns the exit status."""
+    def interrupt(self, expected: int = 0) -> None:
+        """Send SIGINT to the process group, as a terminal does on Ctrl-C.
+
+        Fails with the whole output where the program ended before or ends with another status.
+        """
+        ended = self.process.poll()
+        assert ended is None, f"{self.name} ended by itself with {ended}. Its output:\n{self.output}"
         os.killpg(self.process.pid, signal.SIGINT)
-        return self.wait(deadline)
+        status = self.wait()
+        assert status == expected, f"{self.name} ended with {status}. Its output:\n{self.output}"
 
     def wait(self, deadline: float = DEADLINE) -> int:
         status = self.process.wait(deadline)
