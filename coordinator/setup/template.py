@@ -25,6 +25,11 @@ DEFAULT_WIDTH = 576
 """Of SmolLM2-135M, the default model."""
 
 
+def starting_rate(target: Lora | Full) -> float:
+    """The inner learning rate of a new file, to one digit: for the default model."""
+    return float(f"{usual_rate(target, DEFAULT_WIDTH):.0e}")
+
+
 def starting_settings(name: str, target: Lora | Full, volunteers: int) -> dict[str, object]:
     """Settings that are set in a new file: required ones, and those that suit target and volunteers."""
     step = outer_step(target, volunteers)
@@ -34,7 +39,7 @@ def starting_settings(name: str, target: Lora | Full, volunteers: int) -> dict[s
         "model.licence": "apache-2.0",  # of the default model
         "data.source": "data.jsonl",
         "train.target.kind": target.kind,
-        "train.inner.lr": float(f"{usual_rate(target, DEFAULT_WIDTH):.0e}"),
+        "train.inner.lr": starting_rate(target),
         "round.grace": 60,
         **({} if step == MEAN else momentum),
     }

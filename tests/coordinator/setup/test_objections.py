@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from barnraise.contract.spec import DataSpec, RunSpec
+from barnraise.contract.spec import DataSpec, Lora, RunSpec
 from barnraise.contract.state import Layout
 from coordinator.reasons.estimates import Pace
 from coordinator.reasons.objections import (
@@ -83,6 +83,12 @@ def test_the_usual_rate_falls_with_the_width(train: Any, small: float, large: fl
     spec = spec_of(train=train)
     assert usual_rate(spec.train.target, SMALL.width) == pytest.approx(small, rel=0.05)
     assert usual_rate(spec.train.target, LARGE.width) == pytest.approx(large, rel=0.05)
+
+
+@pytest.mark.parametrize(("rank", "times"), [(4, 2), (64, 1 / 2)])
+def test_the_usual_rate_of_an_adapter_falls_with_its_rank(rank: int, times: float) -> None:
+    usual = usual_rate(Lora(rank=16, alpha=32.0), SMALL.width)
+    assert usual_rate(Lora(rank=rank, alpha=2.0 * rank), SMALL.width) == pytest.approx(times * usual)
 
 
 @pytest.mark.parametrize("rate", [1e-4, 5e-4])
