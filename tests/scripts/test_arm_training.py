@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pytest
 
 from barnraise.contract.spec import InnerSpec, Lora
-from barnraise.models.trainable import initial_state
-from scripts.benchmarks.arms.alternating import FACTORS, hold, resting
 from scripts.benchmarks.arms.arms import Alone, Batches, Ddp, Diloco, Untrained, outer
 from scripts.benchmarks.arms.training import Workload, run
 from tests.support.tiny import make_tiny_model, tiny_samples
@@ -18,7 +15,6 @@ from tests.support.tiny import make_tiny_model, tiny_samples
 TARGET = Lora(rank=2, alpha=4.0, modules=("q_proj", "v_proj"))
 INNER = InnerSpec(lr=1e-2, clip_norm=0.0)
 STEPS = 4
-FACTOR_ARMS: tuple[Literal["alternating"] | None, ...] = (None, "alternating")
 
 
 @pytest.fixture(scope="module")
@@ -72,28 +68,3 @@ def test_late_work_that_is_trained_on_from_is_not_lost(base: Path) -> None:
     arms = {fate: Diloco(1, target=TARGET, inner=INNER, late=fate) for fate in ("none", "kept", "dropped")}
     losses = {fate: loss(base, arm, 3) for fate, arm in arms.items()}
     assert len(set(np.round(list(losses.values()), 9))) == 3
-
-
-def test_a_round_trains_b_or_a(base: Path) -> None:
-    """Of one machine: the factor that rests is as before the round, and the other moves as without rest."""
-    arm, work = Diloco(target=TARGET, inner=INNER, factors="alternating"), workload(base, 1)
-    settings = work.spec(TARGET, INNER, codec=arm.codec, outer=arm.outer)
-    start = initial_state(base, TARGET, work.seed)
-    found = {}
-    for factor in ("", *FACTORS):
-        trainer = work.trainer(settings)
-        trainer.step(work.batches[0][0])
-        if factor:
-            hold(trainer, start, factor)
-        found[factor] = trainer.params()
-    assert [resting(number) for number in range(3)] == ["lora_A", "lora_B", "lora_A"]
-    for factor in FACTORS:
-        for name, array in found[factor].items():
-            wanted = start.params[name] if f".{factor}." in name else found[""][name]
-            assert np.array_equal(array, wanted)
-    assert any(not np.array_equal(found["lora_A"][name], start.params[name]) for name in start.params)
-
-
-def test_alternating_differs_from_training_both(base: Path) -> None:
-    losses = [loss(base, Diloco(2, target=TARGET, inner=INNER, factors=factors)) for factors in FACTOR_ARMS]
-    assert losses[0] < losses[1] < run(Untrained(TARGET), workload(base, 1)).loss

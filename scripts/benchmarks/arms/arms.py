@@ -87,8 +87,6 @@ class Diloco:
     turns: int = 1
     """A machine's contribution is due in every `turns`-th round; until then it trains on from its own work
     and the folds of others, as volunteers do who take turns."""
-    factors: Literal["alternating"] | None = None
-    """Of an adapter, rounds train B and A in turn; None: both. Without `ahead`, `turns` and late machines."""
     decay: float | None = None
     """As `train.schedule.decay`, of all rounds; None: the rate is constant."""
     average: int | None = None

@@ -25,7 +25,6 @@ from barnraise.fold.fold import fold
 from barnraise.models.trainable import initial_state
 from peer.training.device import CpuChosen, Device
 from peer.training.trainer import Trainer
-from scripts.benchmarks.arms.alternating import hold, resting
 from scripts.benchmarks.arms.arms import Alone, Batches, Ddp, Diloco, Untrained
 
 FP32 = 4
@@ -185,23 +184,17 @@ class _Peer:
     batches: Sequence[Sequence[Sample]]
     steps: int
     """Of one round."""
-    start: TrainState
-    """What the round started from."""
     done: int = 0
     """Batches used so far."""
     in_round: int = 0
     residual: dict[str, Array] = field(default_factory=dict)
     published_at: dict[str, Array] = field(default_factory=dict)
     """The parameters after the last contribution, if steps were taken since; else empty."""
-    resting: str = ""
-    """The factor that this round does not train."""
 
     def train(self, until: int, factor: float) -> None:
         """Continue until `until` steps of this round are done. factor: of the learning rate."""
         while self.in_round < until:
             self.trainer.step(self.batches[self.done], factor)
-            if self.resting:
-                hold(self.trainer, self.start, self.resting)
             self.done += 1
             self.in_round += 1
 
@@ -238,7 +231,7 @@ def _diloco(arm: Diloco, workload: Workload) -> Outcome:
     state = initial_state(workload.start, arm.target, workload.seed)
     speeds = arm.speeds or (1.0,) * len(workload.batches)
     peers = [
-        _Peer(workload.trainer(settings), batches, round(arm.steps * speed), state)
+        _Peer(workload.trainer(settings), batches, round(arm.steps * speed))
         for batches, speed in zip(workload.batches, speeds, strict=True)
     ]
     judge = workload.trainer(settings)
@@ -250,7 +243,6 @@ def _diloco(arm: Diloco, workload: Workload) -> Outcome:
         late = late_peers(number, len(peers), workload.seed) if arm.late != "none" else set()
         contributions = []
         for place, peer in enumerate(peers):
-            peer.start, peer.resting = state, resting(number) if arm.factors else ""
             peer.train(peer.steps, factor)
             if (place + number) % arm.turns:
                 peer.published_at, peer.in_round = dict(state.params), 0
