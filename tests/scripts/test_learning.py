@@ -7,11 +7,22 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from barnraise.contract.spec import Full, Lora
-from scripts.benchmarks.arms.arms import Alone, Diloco
+from scripts.benchmarks.arms.arms import Diloco, with_rate
 from scripts.benchmarks.learning.chart import HEIGHT, WIDTH, Line, line_chart
-from scripts.benchmarks.learning.rows import rows
+from scripts.benchmarks.learning.rows import ALONE as LEARNING_ALONE
+from scripts.benchmarks.learning.rows import DEFAULTS, rows
 from scripts.benchmarks.learning.texts import documentation, is_held_out
-from scripts.benchmarks.learning.value import EQUAL, HOME, Curve, picture, value_rows, value_table
+from scripts.benchmarks.learning.value import (
+    AMONG,
+    EQUAL,
+    HOME,
+    TARGET,
+    Curve,
+    alone_row,
+    picture,
+    value_rows,
+    value_table,
+)
 
 ALONE = Curve(1, EQUAL, [(8, 3.4), (16, 3.2), (24, 3.1)])
 FOUR = Curve(4, EQUAL, [(8, 3.2), (16, 3.0)])
@@ -19,7 +30,7 @@ FOUR = Curve(4, EQUAL, [(8, 3.2), (16, 3.0)])
 
 @pytest.mark.parametrize("target", [Lora(), Full()])
 def test_every_row_has_a_name_and_every_reference_is_a_row(target: Lora | Full) -> None:
-    every = rows(target)
+    every = rows(target, 4)
     names = [row.name for row in every]
     assert len(set(names)) == len(names)
     likes = {row.tune for row in every if isinstance(row.tune, str)}
@@ -39,14 +50,18 @@ def test_the_value_of_volunteers_is_the_time_of_one_machine() -> None:
     assert lines[4].endswith("| – | – |")
 
 
-def test_one_volunteer_is_a_machine_alone_and_more_have_home_speeds_too() -> None:
-    (alone,) = value_rows(Lora(), 1e-3, 1)
-    assert isinstance(alone.arm, Alone)
-    equal, home = value_rows(Lora(), 1e-3, 8)
+def test_volunteers_have_the_default_settings_at_equal_and_at_home_speeds() -> None:
+    equal, home = value_rows(8)
     assert isinstance(equal.arm, Diloco)
     assert isinstance(home.arm, Diloco)
     assert (equal.arm.speeds, len(home.arm.speeds)) == ((), 8)
     assert max(home.arm.speeds) == 1
+
+
+def test_the_benches_of_learning_share_their_arms() -> None:
+    every = {row.name: row.arm for row in rows(TARGET, AMONG)}
+    assert value_rows(AMONG)[0].arm == every[DEFAULTS]
+    assert with_rate(every[LEARNING_ALONE], 5e-4) == alone_row(5e-4).arm
 
 
 def test_a_chart_is_an_svg_document_with_all_its_names_inside_the_picture() -> None:

@@ -44,7 +44,7 @@ def learning(chosen: argparse.Namespace) -> Iterator[str]:
     for text in chosen.texts:
         for target in chosen.targets:
             where = setting(text, chosen.peers, not chosen.fp32)
-            plan = Plan(rows(TARGETS[target]), chosen.seeds).only([BASE, *chosen.only])
+            plan = Plan(rows(TARGETS[target], chosen.peers), chosen.seeds).only([BASE, *chosen.only])
             done = finished(plan, where.name, chosen, where, train)
             yield _setting(where, target, chosen.seeds)
             yield "\n".join([*grid_lines(plan, done), "", *_table(plan, done)])

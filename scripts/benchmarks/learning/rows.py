@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from barnraise.contract.spec import Full, Lora
-from scripts.benchmarks.arms.arms import MUON, Alone, Ddp, Diloco, Untrained, dense, outer
+from coordinator.setup.practice import outer_step
+from coordinator.setup.template import starting_rate
+from scripts.benchmarks.arms.arms import ADAMW, MUON, Alone, Ddp, Diloco, Untrained, dense, outer
 from scripts.benchmarks.arms.plan import Row
 from scripts.benchmarks.arms.tuning import MOMENTA, RATES, Grid, rates
 
 BASE, ALONE, DDP = "the base model", "one machine alone", "DDP"
 MEAN, NESTEROV = "mean, 4 bit", "Nesterov, 4 bit"
+DEFAULTS = "the defaults of `coordinator new`"
 ROUND = 8
 """Inner steps of a round."""
 RATE = {"lora": 5e-4, "full": 1e-4}
@@ -19,9 +22,15 @@ DECAY = 0.5
 """The last share of the rounds, in which the rate decays."""
 
 
-def rows(target: Full | Lora) -> list[Row]:
-    """The rows for one target, on one text, with any number of machines."""
-    rate = RATE[target.kind]
+def defaults(target: Full | Lora, volunteers: int) -> Diloco:
+    """The arm that a run has which `coordinator new` writes for this number of volunteers."""
+    inner = ADAMW.model_copy(update={"lr": starting_rate(target)})
+    return Diloco(ROUND, dense(4), outer_step(target, volunteers), target, inner)
+
+
+def rows(target: Full | Lora, machines: int) -> list[Row]:
+    """The rows for one target, on one text."""
+    rate, default = RATE[target.kind], defaults(target, machines)
     mean = Diloco(steps=ROUND, codec=dense(4), target=target)
     nesterov = replace(mean, outer=outer(0.7, 0.5))
     step = Grid(RATES, (0.7,), MOMENTA, (rate, 0.7, 0.5))
@@ -30,19 +39,20 @@ def rows(target: Full | Lora) -> list[Row]:
         _row(ALONE, Alone(target, machines=2), rates(rate)),
         _row(NESTEROV, nesterov, rates(rate)),
         _row(DDP, Ddp(target), rates(rate)),
+        _row(DEFAULTS, default, None),
         _row(MEAN, mean, rates(rate)),
         _row("the best outer step, 4 bit", nesterov, step, NESTEROV),
         _row(f"{ALONE}, decay", Alone(target, machines=2, decay=DECAY), rates(rate), ALONE),
         _row(f"{NESTEROV}, decay", replace(nesterov, decay=DECAY), rates(rate), NESTEROV),
         _row(f"{NESTEROV}, mean of 3", replace(nesterov, average=3), NESTEROV, NESTEROV),
         _row("Nesterov, 2 bit", replace(nesterov, codec=dense(2)), NESTEROV, NESTEROV),
-        _row("Nesterov, rounds half as long, 2 bit",
-             replace(nesterov, steps=ROUND // 2, codec=dense(2)), NESTEROV, NESTEROV),
-        _row("Nesterov, rounds twice as long, 4 bit", replace(nesterov, steps=2 * ROUND), NESTEROV, NESTEROV),
+        _row(f"{DEFAULTS}, rounds half as long, 2 bit",
+             replace(default, steps=ROUND // 2, codec=dense(2)), None, DEFAULTS),
+        _row(f"{DEFAULTS}, rounds twice as long", replace(default, steps=2 * ROUND), None, DEFAULTS),
         _row(f"{ALONE} (Muon)", Alone(target, MUON, machines=2), rates(rate), ALONE),
         _row(f"{MEAN} (Muon)", replace(mean, inner=MUON), rates(rate), MEAN),
     ]  # fmt: skip
 
 
-def _row(name: str, arm: Alone | Ddp | Diloco, tune: Grid | str, against: str = "") -> Row:
+def _row(name: str, arm: Alone | Ddp | Diloco, tune: Grid | str | None, against: str = "") -> Row:
     return Row(name, arm, tune, ALONE, DDP, against)

@@ -1,7 +1,8 @@
 """`scripts/bench volunteers`: what each further volunteer of a run is worth, with the default settings.
 
-The loss of 1, 2, 4 and 8 volunteers over the time that one machine needs for as many steps, with machines
-that are equally fast and with the speeds of home machines. One volunteer is a machine alone.
+The loss of 2, 4 and 8 volunteers over the time that one machine needs for as many steps, with machines that
+are equally fast and with the speeds of home machines, next to one machine alone at the rate that is best
+for it. Arms that `scripts/bench learning` has, too, have the same names in the results file.
 """
 
 from __future__ import annotations
@@ -12,23 +13,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from barnraise.contract.spec import Full, InnerSpec, Lora
+from barnraise.contract.spec import Lora
 from barnraise.runtime.files import write_atomic
-from coordinator.setup.practice import outer_step
-from scripts.benchmarks.arms.arms import Alone, Diloco, dense
+from scripts.benchmarks.arms.arms import Alone, with_rate
 from scripts.benchmarks.arms.comparison import found_of
 from scripts.benchmarks.arms.options import add_plan_options, finished
 from scripts.benchmarks.arms.plan import Done, Plan, Row
 from scripts.benchmarks.learning.chart import Line, line_chart
 from scripts.benchmarks.learning.measure import train
+from scripts.benchmarks.learning.rows import defaults
 from scripts.benchmarks.learning.workload import setting
 
-VOLUNTEERS = (1, 2, 4, 8)
+VOLUNTEERS = (2, 4, 8)
+TARGET = Lora(rank=16, alpha=32.0)
+AMONG = 4
+"""One machine alone is the mean of the first two of this number, as in `scripts/bench learning`."""
 SPEEDS = (1.0, 0.75, 0.5, 0.25)
 """Of home machines, as shares of the fastest one; the others as these."""
 EQUAL, HOME = "equal speeds", "speeds of home machines"
-ROUND = 8
-"""Inner steps of a round."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,14 @@ class Curve:
         return None
 
 
-def value_rows(target: Full | Lora, rate: float, volunteers: int) -> list[Row]:
-    """The runs of a number of volunteers. rate: inner learning rate."""
-    inner = InnerSpec(lr=rate, clip_norm=0.0)
-    if volunteers == 1:
-        return [Row(EQUAL, Alone(target, inner, machines=1))]
-    arm = Diloco(ROUND, dense(4), outer_step(target, volunteers), target, inner)
+def alone_row(rate: float) -> Row:
+    """One machine alone. rate: inner learning rate."""
+    return Row(EQUAL, with_rate(Alone(TARGET, machines=2), rate))
+
+
+def value_rows(volunteers: int) -> list[Row]:
+    """The runs of a number of volunteers, with the default settings."""
+    arm = defaults(TARGET, volunteers)
     return [
         Row(EQUAL, arm),
         Row(HOME, replace(arm, speeds=(SPEEDS * volunteers)[:volunteers])),
@@ -61,19 +65,25 @@ def value_rows(target: Full | Lora, rate: float, volunteers: int) -> list[Row]:
 
 def value_of_volunteers(chosen: argparse.Namespace) -> Iterator[str]:
     """A table, and the picture at `chosen.picture`. Raises TextUnavailable."""
-    target = Lora(rank=16, alpha=32.0)
-    curves: list[Curve] = []
-    for volunteers in VOLUNTEERS:
-        where = setting(chosen.text, volunteers, not chosen.fp32)
-        plan = Plan(value_rows(target, chosen.rate, volunteers), chosen.seeds).only(chosen.only)
-        done = finished(plan, where.name, chosen, where, train)
-        curves += _curves(plan, done, volunteers)
-    if not curves or curves[0].volunteers != 1:
+    alone = list(_finished(chosen, 1, AMONG, [alone_row(chosen.alone_rate)]))
+    if not alone:
         yield "The run of one machine alone, with which the others are compared, is not finished."
         return
+    curves = alone + [
+        curve for many in VOLUNTEERS for curve in _finished(chosen, many, many, value_rows(many))
+    ]
     if chosen.picture:
         write_atomic(chosen.picture, picture(curves).encode())
     yield value_table(curves)
+
+
+def _finished(
+    chosen: argparse.Namespace, volunteers: int, machines: int, rows: Sequence[Row]
+) -> Iterator[Curve]:
+    """The curves of `rows`. machines: between which the text is dealt."""
+    where = setting(chosen.text, machines, not chosen.fp32)
+    plan = Plan(rows, chosen.seeds).only(chosen.only)
+    yield from _curves(plan, finished(plan, where.name, chosen, where, train), volunteers)
 
 
 def _curves(plan: Plan, done: Done, volunteers: int) -> Iterator[Curve]:
@@ -98,10 +108,14 @@ def value_table(curves: Sequence[Curve]) -> str:
     return "\n".join(lines)
 
 
+_COLOURED = (1, *VOLUNTEERS)
+"""Numbers of volunteers, in the order of the palette."""
+
+
 def picture(curves: Sequence[Curve]) -> str:
     """An SVG document."""
     lines = [
-        Line(_name(curve), curve.points, curve.speeds == HOME, VOLUNTEERS.index(curve.volunteers))
+        Line(_name(curve), curve.points, curve.speeds == HOME, _COLOURED.index(curve.volunteers))
         for curve in curves
     ]
     return line_chart(lines, "time, in training steps of one machine", "held-out loss")
@@ -115,7 +129,7 @@ def _name(curve: Curve) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text", default="documentation")
-    parser.add_argument("--rate", type=float, default=1e-3, help="inner learning rate")
+    parser.add_argument("--alone-rate", type=float, default=5e-4, help="inner learning rate of one machine")
     add_plan_options(parser, "bench-learning.json")
     parser.add_argument("--picture", type=Path, help="write the curves to this file, as SVG")
     parser.add_argument("--fp32", action="store_true", help="matrix products in fp32 instead of bf16")
