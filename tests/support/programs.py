@@ -104,7 +104,7 @@ class Program:
         folded = re.findall(r"round (\d+) folded: .* state (\w{8})", self.output)
         return {int(round): state for round, state in printed} | {int(r) + 1: state for r, state in folded}
 
-    def interrupt(self, expected: int = 0) -> None:
+    def interrupt(self, expected: int = 0, deadline: float = DEADLINE) -> None:
         """Send SIGINT to the process group, as a terminal does on Ctrl-C.
 
         Fails with the whole output where the program ended before or ends with another status.
@@ -112,7 +112,7 @@ class Program:
         ended = self.process.poll()
         assert ended is None, f"{self.name} ended by itself with {ended}. Its output:\n{self.output}"
         os.killpg(self.process.pid, signal.SIGINT)
-        status = self.wait()
+        status = self.wait(deadline)
         assert status == expected, f"{self.name} ended with {status}. Its output:\n{self.output}"
 
     def wait(self, deadline: float = DEADLINE) -> int:
