@@ -27,6 +27,8 @@ ADAPTER = Lora(rank=8, alpha=16.0)
 SPEEDS = (1.0, 1.0, 0.5, 0.2)
 DECAY = 0.5
 """The last share of the steps, in which the rate decays."""
+AVERAGE = 4
+"""Last states, of which a mean is made."""
 Target = Literal["full", "LoRA"]
 
 ALONE, DDP = "one machine alone", "DDP (fp32 ring, computed)"
@@ -99,6 +101,8 @@ def _few(method: Method, peers: int) -> Iterator[Row]:
         yield method.row(NESTEROV_2_BIT, replace(nesterov, codec=dense(2)), NESTEROV, NESTEROV)
     short = replace(nesterov, steps=10, codec=dense(2))
     yield method.row(NESTEROV_SHORT, short, grid, NESTEROV if peers <= 8 else "")
+    averaged = replace(short, average=AVERAGE)
+    yield method.row(f"{NESTEROV_SHORT}, mean of {AVERAGE}", averaged, NESTEROV_SHORT, NESTEROV_SHORT)
     yield method.row(NESTEROV_SHORTEST, replace(short, steps=5), grid, NESTEROV_SHORT)
     few_bytes = replace(short, codec=sparse(1 / 8))
     yield method.row(NESTEROV_SPARSE, few_bytes, NESTEROV_SHORT, NESTEROV_SHORT)
@@ -134,9 +138,6 @@ def _ends(method: Method) -> Iterator[Row]:
     short = Diloco(steps=10, codec=dense(2), target=method.target, outer=outer(*method.outer))
     rounds = replace(short, decay=DECAY)
     yield method.row(f"{NESTEROV_SHORT}, decay", rounds, free(method.rate, *method.outer), NESTEROV_SHORT)
-    yield method.row(
-        f"{NESTEROV_SHORT}, mean of 4", replace(short, average=4), NESTEROV_SHORT, NESTEROV_SHORT
-    )
     yield method.row(f"{ALONE}, decay", Alone(method.target, decay=DECAY), rates(method.rate), ALONE)
     yield method.row(f"{DDP}, decay", Ddp(method.target, decay=DECAY), rates(method.rate), DDP)
 
