@@ -14,6 +14,7 @@ from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
 from barnraise.contract.manifest import MANIFEST, MANIFEST_JSON, MAX_MANIFEST_BYTES, Manifest, manifest_json
 from barnraise.core.errors import HashMismatch, TrustError, Unreachable, UserError
 from barnraise.core.signed import Signed, open_signed
+from barnraise.core.units import format_weights
 from barnraise.gateway import listen
 from barnraise.runtime.blob_store import file_hash
 from barnraise.runtime.files import disk_errors, link_or_copy, scratch_folder, write_atomic
@@ -64,8 +65,8 @@ def _as_archive(folder: Path) -> Iterator[tuple[Path, str, str]]:
         manifest = signed.value
         with scratch_folder(folder.resolve().parent) as work:
             _lay_out(signed, folder, work)
-            what = "mean of states up to round" if manifest.averaged else "round"
-            yield work, f"{what} {manifest.round} of {manifest.run} ({manifest.form})", signed.signer
+            what = format_weights(manifest.round, manifest.averaged)
+            yield work, f"{what} of {manifest.run} ({manifest.form})", signed.signer
     else:
         raise UserError(
             f"{folder} has neither {INDEX} nor {MANIFEST}",

@@ -17,6 +17,7 @@ from barnraise.contract.charter import MAX_CHARTER_BYTES, Charter
 from barnraise.contract.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest
 from barnraise.core.errors import MalformedRecord, ModelUnavailable, UserError
 from barnraise.core.signed import open_signed
+from barnraise.core.units import format_weights
 from barnraise.models.base_model import resolve
 from barnraise.models.causal_lm import Attention
 from barnraise.models.lora_files import ADAPTER_CONFIG
@@ -110,8 +111,7 @@ def _title(folder: Path) -> str:
         manifest = open_signed(Manifest, wire, signer=None, limit=MAX_MANIFEST_BYTES).value
     except MalformedRecord:
         return folder.name
-    what = "mean of states up to round" if manifest.averaged else "round"
-    return f"{manifest.run}, {what} {manifest.round}"
+    return f"{manifest.run}, {format_weights(manifest.round, manifest.averaged)}"
 
 
 @dataclass

@@ -146,7 +146,7 @@ async def _convert(
     checkpoint = output.with_name(_name(manifest))
     if checkpoint == output:
         checkpoint = output.with_name(f"{output.name}-trained")
-    fetcher.listener.report(FormNotPublished(form, manifest.round, checkpoint))
+    fetcher.listener.report(FormNotPublished(form, manifest.round, manifest.averaged, checkpoint))
     await fetcher.get(signed, revision, checkpoint)
     base = await fetcher.base(cache) if fetcher.adapter else checkpoint
     fetcher.listener.report(ConversionStarts(form))
@@ -205,9 +205,8 @@ class _Fetcher:
 
     async def get(self, signed: Signed[Manifest], revision: Revision, folder: Path) -> None:
         manifest, found = signed.value, self.found
-        self.listener.report(
-            DownloadStarts(RunId(manifest.run), manifest.round, len(manifest.files), manifest.size)
-        )
+        run, files = RunId(manifest.run), len(manifest.files)
+        self.listener.report(DownloadStarts(run, manifest.round, manifest.averaged, files, manifest.size))
         place = revision.folder if isinstance(found, RunArchive) else ""
         candidates = [
             Candidate.first(CheckpointSource(found.source, place)),

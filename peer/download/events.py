@@ -22,6 +22,8 @@ class DownloadStarts(Reason):
 
     run: RunId
     round: int
+    averaged: bool
+    """Whether it is a mean of states up to that round."""
     files: int
     size: int
     """Bytes."""
@@ -33,6 +35,8 @@ class FormNotPublished(Reason):
 
     form: Literal["merged", "gguf"]
     round: int
+    averaged: bool
+    """As of `DownloadStarts`."""
     checkpoint: Path
     """The folder of the trained checkpoint."""
 

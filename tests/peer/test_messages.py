@@ -218,9 +218,13 @@ def test_training_messages(reason: DeviceReason | Fit, message: str) -> None:
 
 DOWNLOAD: list[tuple[download.DownloadEvent, str]] = [
     (download.WholeModelTrained(), "this run trains all parameters: the trained form is the whole model"),
-    (download.DownloadStarts(RunId("barn"), 3, 5, 2_000_000), "round 3 of barn: 5 files, 2 MB"),
+    (download.DownloadStarts(RunId("barn"), 3, False, 5, 2_000_000), "round 3 of barn: 5 files, 2 MB"),
     (
-        download.FormNotPublished("gguf", 3, Path("out")),
+        download.DownloadStarts(RunId("barn"), 3, True, 5, 2_000_000),
+        "mean of states up to round 3 of barn: 5 files, 2 MB",
+    ),
+    (
+        download.FormNotPublished("gguf", 3, False, Path("out")),
         "round 3 is not published as gguf: converting the checkpoint in out",
     ),
     (download.ConversionStarts("merged"), "converting to the merged form"),

@@ -31,6 +31,11 @@ def format_rounds(rounds: Sequence[int]) -> str:
     return f"rounds {', '.join(before)} and {last}" if before else f"round {last}"
 
 
+def format_weights(round: int, averaged: bool) -> str:
+    """What a checkpoint holds. averaged: whether that is a mean of states."""
+    return f"mean of states up to round {round}" if averaged else f"round {round}"
+
+
 def format_count(number: int, noun: str) -> str:
     """Such as "1,200 rounds" or "1 round"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -44,7 +44,7 @@ def rows(target: Full | Lora, machines: int) -> list[Row]:
         _row(MEAN, mean, rates(rate)),
         _row("the best outer step, 4 bit", nesterov, step, NESTEROV),
         _row(f"{ALONE}, decay", Alone(target, machines=2, decay=DECAY), rates(rate), ALONE),
-        _row(f"{NESTEROV}, decay", replace(nesterov, decay=DECAY), rates(rate), NESTEROV),
+        _row(f"{NESTEROV}, decay", replace(nesterov, decay=DECAY), NESTEROV, NESTEROV),
         _row("Nesterov, 2 bit", replace(nesterov, codec=dense(2)), NESTEROV, NESTEROV),
         _row(f"{DEFAULTS}, rounds half as long, 2 bit",
              replace(default, steps=ROUND // 2, codec=dense(2)), None, DEFAULTS),

@@ -56,7 +56,7 @@ def test_a_checkpoint_is_downloaded_complete(store: RunStore, tmp_path: Path) ->
     assert folder == tmp_path / "out"
     assert files_in(folder) == all_of(store)
     manifest = store.snapshot.checkpoints[0].value
-    assert listener.events == [DownloadStarts(parts.RUN, 0, len(manifest.files), manifest.size)]
+    assert listener.events == [DownloadStarts(parts.RUN, 0, False, len(manifest.files), manifest.size)]
     assert sorted(listener.whole) == sorted(set(all_of(store)) - {CHARTER, MANIFEST, "manifest.json"})
 
 
