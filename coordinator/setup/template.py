@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby
 
 from barnraise.contract.spec import Full, Lora, RunSpec
-from coordinator.setup.practice import MEAN, outer_step, usual_rate
+from coordinator.setup.practice import MEAN, outer_step, starting_rate
 from coordinator.setup.settings import Setting, Table, as_toml, tables_of
 
 WIDTH = 110
@@ -25,11 +25,6 @@ DEFAULT_WIDTH = 576
 """Of SmolLM2-135M, the default model."""
 
 
-def starting_rate(target: Lora | Full) -> float:
-    """The inner learning rate of a new file, to one digit: for the default model."""
-    return float(f"{usual_rate(target, DEFAULT_WIDTH):.0e}")
-
-
 def starting_settings(name: str, target: Lora | Full, volunteers: int) -> dict[str, object]:
     """Settings that are set in a new file: required ones, and those that suit target and volunteers."""
     step = outer_step(target, volunteers)
@@ -39,7 +34,7 @@ def starting_settings(name: str, target: Lora | Full, volunteers: int) -> dict[s
         "model.licence": "apache-2.0",  # of the default model
         "data.source": "data.jsonl",
         "train.target.kind": target.kind,
-        "train.inner.lr": starting_rate(target),
+        "train.inner.lr": starting_rate(target, DEFAULT_WIDTH, volunteers),
         "round.grace": 60,
         **({} if step == MEAN else momentum),
     }

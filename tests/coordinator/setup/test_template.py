@@ -8,7 +8,7 @@ import pytest
 
 from barnraise.contract.spec import AdamW, Full, InnerSpec, Lora, Raw, RunSpec, Sparse, TrainSpec
 from barnraise.contract.spec_file import parse_spec
-from coordinator.setup.practice import outer_step, usual_rate
+from coordinator.setup.practice import outer_step, starting_rate
 from coordinator.setup.settings import Table, tables_of
 from coordinator.setup.template import DEFAULT_WIDTH, WIDTH, template
 
@@ -28,7 +28,7 @@ def test_the_file_sets_what_differs_from_the_defaults() -> None:
         ' "round": {"grace": 60}}'
     )
     step = outer_step(Lora(), 4)
-    inner = InnerSpec(lr=float(f"{usual_rate(Lora(), DEFAULT_WIDTH):.0e}"))
+    inner = InnerSpec(lr=2e-3)
     expected = expected.model_copy(update={"outer": step, "train": TrainSpec(inner=inner)})
     assert parse_spec(TEXT) == expected
     assert parse_spec(without_comments(TEXT)) == expected
@@ -40,7 +40,13 @@ def test_the_file_suits_target_and_volunteers(target: Lora | Full, volunteers: i
     spec = parse_spec(template("barn", target, volunteers))
     assert spec.train.target == target
     assert spec.outer == outer_step(target, volunteers)
-    assert spec.train.inner.lr == pytest.approx(usual_rate(target, DEFAULT_WIDTH), rel=0.35)  # one digit
+    assert spec.train.inner.lr == starting_rate(target, DEFAULT_WIDTH, volunteers)
+
+
+@pytest.mark.parametrize(("volunteers", "rate"), [(1, 1e-3), (3, 1e-3), (4, 2e-3), (8, 2e-3)])
+def test_many_volunteers_start_at_a_higher_rate(volunteers: int, rate: float) -> None:
+    assert starting_rate(Lora(), DEFAULT_WIDTH, volunteers) == rate
+    assert starting_rate(Full(), DEFAULT_WIDTH, volunteers) == pytest.approx(rate / 10)
 
 
 def test_each_shown_default_is_the_default() -> None:
