@@ -19,6 +19,7 @@ from scripts.benchmarks.arms.arms import (
     dense,
     outer,
     sparse,
+    with_rate,
 )
 from scripts.benchmarks.arms.plan import Row
 from scripts.benchmarks.arms.tuning import Grid, free, rates
@@ -100,6 +101,9 @@ def _few(method: Method, peers: int) -> Iterator[Row]:
         yield method.row(NESTEROV, nesterov, grid, MEAN_4_BIT)
         yield method.row(NESTEROV_2_BIT, replace(nesterov, codec=dense(2)), NESTEROV, NESTEROV)
     short = replace(nesterov, steps=10, codec=dense(2))
+    if peers > 8:
+        with_8 = with_rate(replace(short, steps=5, outer=outer(0.5, 0.5)), 1e-2)
+        yield method.row(f"{NESTEROV_SHORTEST}, as with 8 machines", with_8, None)
     yield method.row(NESTEROV_SHORT, short, grid, NESTEROV if peers <= 8 else "")
     averaged = replace(short, average=AVERAGE)
     yield method.row(f"{NESTEROV_SHORT}, mean of {AVERAGE}", averaged, NESTEROV_SHORT, NESTEROV_SHORT)

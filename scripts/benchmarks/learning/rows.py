@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from barnraise.contract.spec import Full, Lora
-from coordinator.setup.practice import outer_step
-from coordinator.setup.template import starting_rate
+from coordinator.setup.practice import outer_step, starting_rate
+from coordinator.setup.template import DEFAULT_WIDTH
 from scripts.benchmarks.arms.arms import ADAMW, MUON, Alone, Ddp, Diloco, Untrained, dense, outer
 from scripts.benchmarks.arms.plan import Row
 from scripts.benchmarks.arms.tuning import MOMENTA, RATES, Grid, rates
@@ -24,7 +24,7 @@ DECAY = 0.5
 
 def defaults(target: Full | Lora, volunteers: int) -> Diloco:
     """The arm that a run has which `coordinator new` writes for this number of volunteers."""
-    inner = ADAMW.model_copy(update={"lr": starting_rate(target)})
+    inner = ADAMW.model_copy(update={"lr": starting_rate(target, DEFAULT_WIDTH, volunteers)})
     return Diloco(ROUND, dense(4), outer_step(target, volunteers), target, inner)
 
 
