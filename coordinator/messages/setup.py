@@ -23,6 +23,7 @@ from coordinator.reasons.setup import (
     SparseNotNeeded,
     SparseWithAdamW,
     SpecWarning,
+    TurnsWithMomentum,
 )
 
 
@@ -129,13 +130,13 @@ def spec_warning(warning: SpecWarning) -> str:
                 f"Muon adds {share:.0%} to the work of a step of {batch} samples; its work does not grow with"
                 f' the batch. Set train.batch to {enough} or more, or train.inner.optimizer to "adamw".'
             )
-        case OuterStrays() | RateStrays():
+        case OuterStrays() | TurnsWithMomentum() | RateStrays():
             return _learns_less(warning)
         case _:
             assert_never(warning)
 
 
-def _learns_less(warning: OuterStrays | RateStrays) -> str:
+def _learns_less(warning: OuterStrays | TurnsWithMomentum | RateStrays) -> str:
     match warning:
         case OuterStrays(volunteers, kept, step, best):
             return (
@@ -143,6 +144,13 @@ def _learns_less(warning: OuterStrays | RateStrays) -> str:
                 f" training gains over one machine, and another outer step {best} % (docs/PERFORMANCE.md)."
                 f" Set outer.lr to {step.lr:g}, outer.momentum to {step.momentum:g} and outer.nesterov to"
                 f" {'true' if step.nesterov else 'false'}."
+            )
+        case TurnsWithMomentum(volunteers, places):
+            return (
+                f"of {volunteers} volunteers at most {places} contribute to a round"
+                " (round.max_contributions), so they take turns, and a contribution has the work of several"
+                " rounds. In a test with turns of two an outer momentum raised the loss by 2 %"
+                " (docs/PERFORMANCE.md). Set outer.lr to 1, outer.momentum to 0 and outer.nesterov to false."
             )
         case RateStrays(rate, usual):
             return (

@@ -190,6 +190,14 @@ class OuterStrays(Reason):
 
 
 @dataclass(frozen=True)
+class TurnsWithMomentum(Reason):
+    """The outer step has momentum, and more volunteers than have places in a round take turns."""
+
+    volunteers: int
+    places: int
+
+
+@dataclass(frozen=True)
 class RateStrays(Reason):
     """The inner learning rate is not near the usual one."""
 
@@ -205,6 +213,7 @@ SpecWarning = (
     | SparseWithAdamW
     | MuonOverhead
     | OuterStrays
+    | TurnsWithMomentum
     | RateStrays
 )
 """Where a valid spec is far from the recommendation."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from barnraise.contract.spec import Full, Lora, Sgd
+from barnraise.contract.spec import Full, Lora, RoundSpec, Sgd
 
 _FULL_RATE, _ADAPTER_FACTOR, _RATE_WIDTH, _RATE_EXPONENT = 5e-5, 10, 2000, 0.781
 """Schulman et al. 2025, "LoRA Without Regret", with the exponent of LLaMA: the best rate of AdamW is 5e-5
@@ -39,6 +39,7 @@ class Measured:
 
 
 MEAN = Sgd()
+PLACES = RoundSpec().max_contributions
 ADAPTER = (
     Measured(4, 85, Sgd(lr=0.7, momentum=0.5, nesterov=True), 93),
     Measured(8, 66, Sgd(lr=0.7, momentum=0.7, nesterov=True), 79),
@@ -70,15 +71,19 @@ def strays_far(multiple: float) -> bool:
     return not LOW <= multiple <= HIGH
 
 
-def measured(target: Full | Lora, volunteers: int) -> Measured | None:
-    """The row of the most volunteers that are no more than these; None for fewer than all rows."""
+def measured(target: Full | Lora, volunteers: int, places: int = PLACES) -> Measured | None:
+    """The row of the most volunteers that are no more than these; None for fewer than all rows, and for more
+    than have places in a round.
+
+    These take turns, so a contribution has the work of several rounds. A momentum on top of it loses more
+    than it gains.
+    """
     rows = ADAPTER if isinstance(target, Lora) else FULL
-    return max(
-        (row for row in rows if row.volunteers <= volunteers), key=lambda row: row.volunteers, default=None
-    )
+    fitting = (row for row in rows if row.volunteers <= volunteers <= places)
+    return max(fitting, key=lambda row: row.volunteers, default=None)
 
 
-def outer_step(target: Full | Lora, volunteers: int) -> Sgd:
-    """The outer step for rounds of this number of contributions: the mean for few."""
-    row = measured(target, volunteers)
+def outer_step(target: Full | Lora, volunteers: int, places: int = PLACES) -> Sgd:
+    """The outer step of a run of this number of volunteers. places: contributions of a round."""
+    row = measured(target, volunteers, places)
     return MEAN if row is None else row.step

@@ -30,6 +30,7 @@ from coordinator.reasons.setup import (
     SparseNotNeeded,
     SparseWithAdamW,
     SpecWarning,
+    TurnsWithMomentum,
 )
 from coordinator.setup.practice import MEAN, measured, strays_far, usual_rate
 
@@ -167,7 +168,10 @@ def _learning_warnings(spec: RunSpec, width: int, peers: int) -> Iterator[SpecWa
     usual = usual_rate(train.target, width)
     if not NEAR[0] <= train.inner.lr / usual <= NEAR[1] and not strays_far(train.inner.lr / usual):
         yield RateStrays(train.inner.lr, usual)
-    row = measured(train.target, contributions(spec, peers))
+    places = spec.round.max_contributions
+    if isinstance(spec.outer, Sgd) and spec.outer.momentum and peers > places:
+        yield TurnsWithMomentum(peers, places)
+    row = measured(train.target, peers, places)
     if row is not None and spec.outer == MEAN and row.best - row.mean >= LEAST_GAIN:
         yield OuterStrays(row.volunteers, row.mean, row.step, row.best)
 

@@ -29,6 +29,7 @@ from coordinator.reasons.setup import (
     SparseNotNeeded,
     SparseWithAdamW,
     SpecWarning,
+    TurnsWithMomentum,
 )
 
 SHORT = CodecChoice(1.68, 300, larger=None, rounds=None, too_long=False, sparse_by_diloco=False)
@@ -146,4 +147,5 @@ def test_settings_that_learn_less() -> None:
         " machine, and another outer step 83 % (docs/PERFORMANCE.md). Set outer.lr to 0.7, outer.momentum to"
         " 0.7 and outer.nesterov to true."
     )
+    assert spec_warning(TurnsWithMomentum(40, 32)).startswith("of 40 volunteers at most 32 contribute")
     assert "Set it to about 0.0013." in spec_warning(RateStrays(1e-4, 1.32e-3))

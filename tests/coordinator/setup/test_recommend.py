@@ -37,8 +37,9 @@ from coordinator.reasons.setup import (
     RateStrays,
     SparseNotNeeded,
     SparseWithAdamW,
+    TurnsWithMomentum,
 )
-from coordinator.setup.practice import ADAPTER, measured, outer_step, usual_rate
+from coordinator.setup.practice import ADAPTER, MEAN, measured, outer_step, usual_rate
 from coordinator.setup.recommend import exchange_seconds, find_warnings, muon_share, recommend
 
 MILLION = 1_000_000
@@ -159,7 +160,7 @@ def test_a_recommended_spec_gets_no_exchange_warning(
 def test_an_exchange_that_no_permitted_round_is_long_enough_for() -> None:
     advice = recommend(spec_of(), layout(20_000 * MILLION), 2000, 0.01)
     assert (advice.seconds, advice.grace) == (LONGEST, LONGEST)
-    better = spec_of(advice.codec, round=RoundSpec(seconds=advice.seconds, grace=advice.grace))
+    better = spec_of(advice.codec, round=RoundSpec(seconds=advice.seconds, grace=advice.grace), outer=MEAN)
     long, grace = find_warnings(better, layout(20_000 * MILLION), WIDTH, 2000, 0.01)
     assert isinstance(long, ExchangeTooLong)
     assert isinstance(grace, GraceTooShort)
@@ -246,7 +247,8 @@ def test_the_exchange_is_every_blob_over_every_uplink() -> None:
         (4, Lora(), 4),
         (7, Full(), 4),
         (8, Full(), 8),
-        (200, Lora(), max(row.volunteers for row in ADAPTER)),
+        (30, Lora(), max(row.volunteers for row in ADAPTER)),
+        (33, Lora(), None),
     ],
 )
 def test_the_mean_of_many_volunteers_is_warned_about_with_what_it_costs(
@@ -278,9 +280,19 @@ def test_a_rate_is_warned_about_between_the_usual_and_the_objectionable(
     assert find_warnings(muon, layout(MILLION), WIDTH, 4, 10) == []
 
 
+@pytest.mark.parametrize(("peers", "places", "warned"), [(8, 8, False), (9, 8, True), (33, 32, True)])
+def test_momentum_is_warned_about_where_volunteers_take_turns(peers: int, places: int, warned: bool) -> None:
+    step = outer_step(Lora(), places)
+    assert step.momentum
+    spec = spec_of(outer=step, round=RoundSpec(seconds=600, grace=60, max_contributions=places))
+    found = find_warnings(spec, layout(MILLION), WIDTH, peers, 1000)
+    assert found == ([TurnsWithMomentum(peers, places)] if warned else [])
+    assert outer_step(Lora(), peers, places) == (MEAN if warned else step)
+
+
 def test_outer_steps_follow_the_volunteers() -> None:
     for target in (Lora(), Full()):
-        steps = [outer_step(target, volunteers) for volunteers in (1, 2, 4, 8, 1000)]
+        steps = [outer_step(target, volunteers) for volunteers in (1, 2, 4, 8, 32)]
         assert steps[0] == steps[1] == Sgd()
         gains = [step.lr / (1 - step.momentum) for step in steps]
         assert gains == sorted(gains)
