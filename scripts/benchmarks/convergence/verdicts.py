@@ -82,7 +82,8 @@ def _gain_verdicts(peers: int, found: Results) -> Iterator[str]:
         }
         if candidates:
             best = max(candidates, key=lambda name: candidates[name].mean)
-            wanted = f"{target}, {peers} machines: at least {goal} % of DDP's gain in {budget / 1e6:.2f} MB"
+            limit = "" if budget == float("inf") else f" in {budget / 1e6:.2f} MB"
+            wanted = f"{target}, {peers} machines: at least {goal} % of DDP's gain{limit}"
             result = f"{best}: {candidates[best]:.0f} %"
             yield _line(wanted, result, candidates[best].mean >= goal)
 
