@@ -23,8 +23,8 @@ from coordinator.store.run_store import RunStore
 Evaluate = Callable[[Path], Awaitable[Evaluated | EvaluationFailure]]
 """Evaluates the checkpoint whose files are in a folder."""
 
-
 LinkedStates = Sequence[LinkedState] | NoSpaceForMean
+"""The states of a mean, none where none is to be tried; or why they could not be linked."""
 
 
 @dataclass(frozen=True)

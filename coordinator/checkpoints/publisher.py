@@ -191,11 +191,15 @@ class Publisher:
     def _held_out(self) -> Path:
         return self.store.folder / HELD_OUT
 
+    @property
+    def _unpublished(self) -> list[int]:
+        return self.store.snapshot.unpublished
+
     async def _evaluate_newest(self) -> bool:
         """Evaluate the newest unpublished checkpoint, and publish all; then try the mean of the states up to
         it. Returns whether there was one.
         """
-        if not self.store.snapshot.unpublished:
+        if not self._unpublished:
             return False
         with scratch_folder(self.store.folder) as work:
             round, states = await self._link_newest(work)
@@ -203,17 +207,15 @@ class Publisher:
             if round == BASE_ROUND:
                 _check_base(outcome)
             async with self._writing:
-                for older in [before for before in self.store.snapshot.unpublished if before < round]:
+                for older in [before for before in self._unpublished if before < round]:
                     self._publish(older, Superseded(round))
                 self._publish(round, outcome)
             # Without a loss nothing says which is better, and a newer state is evaluated first.
-            if states and isinstance(outcome, Evaluated) and not self.store.snapshot.unpublished:
+            if states and isinstance(outcome, Evaluated) and not self._unpublished:
                 await self._try_mean(states, outcome.held_out, work / "mean")
             async with self._writing:
                 self.store.end_evaluation()
-        self._log_promotion(self.store.snapshot)
-        await self.update_archive()
-        await self._export_main()
+        await self._show()
         return True
 
     async def _link_newest(self, work: Path) -> tuple[int, LinkedStates]:
@@ -250,9 +252,7 @@ class Publisher:
                 return True
             signed = evaluations_json(run.evaluations[round].values())
             self._publish(round, Evaluated(quorum.held_out), {EVALUATIONS: signed})
-        self._log_promotion(self.store.snapshot)
-        await self.update_archive()
-        await self._export_main()
+        await self._show()
         return True
 
     def _publish(
@@ -266,6 +266,12 @@ class Publisher:
         log.info("checkpoint of round %d%s", round, _described(outcome))
         shown = {**card_files(self.store.snapshot, round, held_out), **more}
         self.store.publish(round, held_out, shown, self.clock())
+
+    async def _show(self) -> None:
+        """Log what is promoted, and show what was published. Raises DiskFull, StateError."""
+        self._log_promotion(self.store.snapshot)
+        await self.update_archive()
+        await self._export_main()
 
     def _log_promotion(self, run: RunState) -> None:
         promotion = run.promotion()
