@@ -18,7 +18,7 @@ _ADAPTER_RANK = 16
 """Of the adapter that these ten times are for. Where alpha / rank is constant, the best rate falls with the
 root of the rank (Kalajdzievski 2023, "A Rank Stabilization Scaling Factor for Fine-Tuning with LoRA"; ranks
 2, 8 and 32 in docs/PERFORMANCE.md)."""
-_ROUNDS = 1.5
+_ROUNDS_FACTOR = 1.5
 """The rate of a run for which an outer step was measured, as a multiple of the usual one. The best rate was
 1.7 to 4 times that of one machine, for 4 and 8 volunteers."""
 HIGH, LOW = 5, 1 / 30
@@ -40,6 +40,7 @@ class Measured:
 
 MEAN = Sgd()
 PLACES = RoundSpec().max_contributions
+"""Contributions of a round, unless its spec has another number."""
 ADAPTER = (
     Measured(4, 85, Sgd(lr=0.7, momentum=0.5, nesterov=True), 93),
     Measured(8, 66, Sgd(lr=0.7, momentum=0.7, nesterov=True), 79),
@@ -62,7 +63,7 @@ def usual_rate(target: Full | Lora, width: int) -> float:
 
 def starting_rate(target: Full | Lora, width: int, volunteers: int) -> float:
     """The learning rate for a new run of this number of volunteers, to one digit."""
-    factor = 1.0 if measured(target, volunteers) is None else _ROUNDS
+    factor = 1.0 if measured(target, volunteers) is None else _ROUNDS_FACTOR
     return float(f"{factor * usual_rate(target, width):.0e}")
 
 

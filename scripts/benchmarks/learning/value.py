@@ -25,6 +25,8 @@ from scripts.benchmarks.learning.rows import defaults
 from scripts.benchmarks.learning.workload import setting
 
 VOLUNTEERS = (2, 4, 8)
+_COLOURED = (1, *VOLUNTEERS)
+"""Numbers of volunteers, in the order of the palette."""
 TARGET = Lora(rank=16, alpha=32.0)
 AMONG = 4
 """One machine alone is the mean of the first two of this number, as in `scripts/bench learning`."""
@@ -106,10 +108,6 @@ def value_table(curves: Sequence[Curve]) -> str:
         cells = [str(curve.volunteers), curve.speeds, f"{curve.points[-1][1]:.4f}", *reached]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-_COLOURED = (1, *VOLUNTEERS)
-"""Numbers of volunteers, in the order of the palette."""
 
 
 def picture(curves: Sequence[Curve]) -> str:
