@@ -67,13 +67,8 @@ licence = "PSF-2.0"
 batch = 1
 target = {{ kind = "lora", rank = 8, alpha = 16.0 }}
 [train.inner]
-lr = 2e-3
+lr = 1e-3
 warmup_steps = 4
-[outer]
-kind = "sgd"
-lr = 0.7
-momentum = 0.5
-nesterov = true
 [round]
 seconds = 25
 grace = 30
