@@ -207,8 +207,8 @@ class Publisher:
             if round == BASE_ROUND:
                 _check_base(outcome)
             async with self._writing:
-                for older in [before for before in self._unpublished if before < round]:
-                    self._publish(older, Superseded(round))
+                while older := [before for before in self._unpublished if before < round]:
+                    self._publish(older[0], Superseded(round))  # retention may drop others with it
                 self._publish(round, outcome)
             # Without a loss nothing says which is better, and a newer state is evaluated first.
             if states and isinstance(outcome, Evaluated) and not self._unpublished:

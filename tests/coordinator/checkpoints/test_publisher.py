@@ -160,6 +160,22 @@ def test_a_newer_checkpoint_supersedes_older_ones(store: RunStore, caplog: pytes
     assert names(store)[2] == ("round-2", "main", "latest", "best")
 
 
+def test_a_superseded_checkpoint_is_dropped_when_an_older_one_is_published(
+    store: RunStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A crash during the evaluation of a mean leaves several that only it kept."""
+    store.start_evaluation(2, (1, 2))
+    for _ in range(3):
+        trained(store)
+    assert store.snapshot.unpublished == [1, 2, 3]
+    made, _ = publisher(store, loss(2.0))
+    asyncio.run(until_published(made))
+    assert f"round 1 is not evaluated: {not_evaluated_message(Superseded(3))}" in caplog.text
+    assert "round 2 is not evaluated" not in caplog.text
+    assert store.snapshot.checkpoints.keys() == {0, 3}
+    assert names(store)[3] == ("round-3", "main", "latest", "best")
+
+
 def test_a_crash_between_journal_and_archive_is_recovered(store: RunStore) -> None:
     trained(store)
     held_out = HeldOut(loss=2.0, tokens=100)
