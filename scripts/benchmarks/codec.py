@@ -36,7 +36,7 @@ SPREAD = np.float32(1e-5)
 """Standard deviation of the values: about what fine-tuning changes a weight by in a round."""
 KINDS: dict[str, CodecSpec] = (
     {"raw": Raw()}
-    | {f"{bits}-bit": Dense.model_validate({"bits": bits}) for bits in (16, 8, 4, 2)}
+    | {f"{bits}-bit": Dense.model_validate({"bits": bits}) for bits in (16, 8, 4, 2, 1)}
     | {
         f"1/{share}-{bits}-bit": Sparse.model_validate({"density": 1 / share, "bits": bits})
         for share in (8, 16, 64)

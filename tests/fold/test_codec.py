@@ -68,6 +68,13 @@ def test_no_value_is_off_by_more_than_half_a_step(bits: int, seed: int, scale: f
     assert np.abs(update["x"]).max() <= step / 2 * (1 + 1e-5)
 
 
+def test_one_bit_loses_what_the_signs_of_a_gaussian_do_not_say() -> None:
+    layout = Layout((("x", (1 << 16,)),))
+    update = tensors(0, layout)
+    roundtrip(Dense(bits=1, block=1 << 12), update, layout)
+    assert np.mean(np.square(update["x"])) == pytest.approx(1 - 2 / np.pi, rel=0.03)  # Max 1960, table I
+
+
 def test_two_bits_lose_what_a_four_level_quantizer_of_a_gaussian_loses() -> None:
     layout = Layout((("x", (1 << 16,)),))
     update = tensors(0, layout)

@@ -20,7 +20,7 @@ from tests.support.parts import tensors
 LAYOUT = Layout((("a", (5, 7)), ("b", (1,)), ("c", (200,)), ("d", (3, 64))))
 CODECS: list[CodecSpec] = [
     Raw(),
-    *(Dense.model_validate({"bits": bits, "block": 16}) for bits in (2, 4, 8, 16)),
+    *(Dense.model_validate({"bits": bits, "block": 16}) for bits in (1, 2, 4, 8, 16)),
     *(
         Sparse.model_validate({"density": density, "bits": bits, "block": 64})
         for density in (1 / 64, 0.125, 0.5)

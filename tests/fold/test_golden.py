@@ -23,6 +23,7 @@ LAYOUT = Layout((("bias", (13,)), ("one", (1,)), ("weight", (24, 40))))
 
 
 BLOBS = {
+    "dense1": "89047c02b2a22c4d7856b5a39b24983ecd9405cfd8035fb686c27eb04bf01e93",
     "dense2": "74bd364a75cb41d8864ccd767c31d916df9122737448d9ce412e6973aad6d6f1",
     "dense4": "04763ee470276cb9bb1c74fa51b40f30f47817fdad582a7bb5dc6f403520f9ad",
     "dense8": "402aad8a00bcc2ba6c97be688f08abce045d5d78eed294a08aa6adcf6a135b3f",
@@ -43,6 +44,7 @@ STATES = {
     "adamw raw": "61c5cff17295fd9be3ea545b8d5b77ba1635fd3df0e3549e0973d21a826ab62d",
 }
 CLIPPED = {
+    "dense1": "a20b5930d694fb0a1718b56bced6a9d3a3e297984bbdeacce7a6405c88e9ab95",
     "dense2": "5d986adfeb977a9176ba5022960fe3851a461b8af2b0ae0f32a818d7a010be1e",
     "dense4": "5c62dcb51f252300e8edebdd1bba73e715cb7423b8cde1a9a6344502a5b713fb",
     "dense8": "1f9ee3332072aa97cb233c0cf378a00347a17293d61434a183b6d733bdf8bd87",

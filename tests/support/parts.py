@@ -58,6 +58,7 @@ CODECS: tuple[CodecSpec, ...] = (
     Raw(),
     Sparse(density=0.25, bits=2, block=64, ef_decay=1.0),
     Sparse(density=0.125, bits=4, block=64, ef_decay=1.0),
+    Dense(bits=1, block=8),
 )
 LAYOUT = Layout((("a", (5, 7)), ("b", (3,)), ("c", (2, 2, 16))))
 """No tensor but the last fills its blocks."""

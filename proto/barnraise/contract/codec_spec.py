@@ -13,9 +13,10 @@ class Dense(Strict):
     """Every value is sent, in blocks that share a scale."""
 
     kind: Literal["dense"] = "dense"
-    bits: Literal[2, 4, 8, 16] = 4
+    bits: Literal[1, 2, 4, 8, 16] = 4
     """Bits per value; 16 is IEEE half precision without scales.
-    2 halves the traffic of 4; docs/PERFORMANCE.md compares their losses."""
+    2 halves the traffic of 4, and 1, which sends signs, that of 2.
+    docs/PERFORMANCE.md compares their losses."""
     block: Annotated[int, Field(ge=8, le=65_536, multiple_of=8)] = 128
     """Values that share one scale of 16 bits."""
 

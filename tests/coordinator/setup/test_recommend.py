@@ -74,6 +74,7 @@ GRADIENT: dict[str, Any] = {"train": TrainSpec(method="gradient"), "outer": Adam
         (5 * MILLION, 8, 10, Dense(bits=4)),
         (135 * MILLION, 8, 200, Dense(bits=4)),
         (135 * MILLION, 8, 100, Dense(bits=2)),
+        (135 * MILLION, 3, 20, Dense(bits=1)),
         (135 * MILLION, 4, 20, Sparse(density=1 / 8, bits=2)),
         (135 * MILLION, 8, 20, Sparse(density=1 / 16, bits=2)),
         (135 * MILLION, 8, 10, Sparse(density=1 / 32, bits=2)),

@@ -5,13 +5,16 @@ of values alone.
 
 | kind     | scale of a block         | value                                     |
 |----------|--------------------------|-------------------------------------------|
+| dense 1  | bfloat16, mean magnitude | (2c − 1) · scale,  c in 0..1              |
 | dense 2  | bfloat16, 0.9957 · rms   | (c − 1.5) · scale, c in 0..3              |
 | dense 4  | bfloat16, max / 7        | (c − 8) · scale,   c in 0..15             |
 | dense 8  | bfloat16, max / 127      | c · scale,         c in −128..127         |
 | dense 16 | –                        | IEEE half                                 |
 | raw      | –                        | IEEE single                               |
 
-0.9957 · rms is the step of the best uniform 4-level quantizer of a Gaussian (Max 1960, table I).
+The scale of 1 bit gives a sign the mean magnitude, which has the least squared error (Karimireddy et al.
+2019, section 4). 0.9957 · rms is the step of the best uniform 4-level quantizer of a Gaussian (Max 1960,
+table I).
 Decoding is one fp32 multiplication per value.
 """
 
@@ -24,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from barnraise.contract.state import Array
+from barnraise.fold.codec.codes import LARGEST_UNIT, SQUARE_UNIT, pack, quantize, squares_by_byte, unpack
 from barnraise.fold.codec.formats import (
     MAGNITUDE,
     MAX_MAGNITUDE,
@@ -40,31 +44,6 @@ CHUNK = 1 << 16
 """Values processed at once: small enough for the processor's cache. Not part of the format."""
 
 _RAW, _DENSE = 0, 1
-
-_ZERO = {2: np.float32(1.5), 4: np.float32(8)}
-"""The code, or the midpoint of two codes, that represents 0."""
-
-
-def _units_of_bytes(bits: int) -> npt.NDArray[np.generic]:
-    """[256]: the fp32 units of a byte's codes, packed into one item, so that one look-up returns all."""
-    codes = np.arange(256)[:, None] >> np.arange(0, 8, bits) & (2**bits - 1)
-    units = codes.astype(np.float32) - _ZERO[bits]
-    together: npt.NDArray[np.generic] = units.view({2: np.complex128, 4: np.complex64}[bits])
-    return together.reshape(-1)
-
-
-_UNITS = {bits: _units_of_bytes(bits) for bits in (2, 4)}
-
-
-def _squares_of_bytes(bits: int) -> npt.NDArray[np.uint8]:
-    """[256]: the sum of the squares of a byte's units, in quarters for 2 bits, so that it is an integer."""
-    units = _UNITS[bits].view(np.float32).reshape(256, -1)
-    sums: npt.NDArray[np.uint8] = (np.square(units) / _SQUARE_UNIT[bits]).sum(axis=1).astype(np.uint8)
-    return sums
-
-
-_SQUARE_UNIT = {2: 0.25, 4: 1.0, 8: 1.0}
-_SQUARES = {bits: _squares_of_bytes(bits) for bits in (2, 4)}
 
 
 @dataclass(frozen=True)
@@ -167,7 +146,7 @@ class _Halves:
 
 @dataclass(frozen=True)
 class BlockFormat:
-    """Codes of 2, 4 or 8 bits, in blocks that share a scale."""
+    """Codes of 1, 2, 4 or 8 bits, in blocks that share a scale."""
 
     bits: int
     block: int
@@ -198,7 +177,7 @@ class BlockFormat:
             section.scales[rows] = _scale_bits(self.bits, scale)
             steps = bfloat16_values(section.scales[rows])[:, None]
             units = np.divide(blocks, np.where(steps > 0, steps, np.float32(np.inf)))
-            packed = _pack(self.bits, _quantize(self.bits, units).reshape(-1))
+            packed = pack(self.bits, quantize(self.bits, units).reshape(-1))
             first = start * self.bits // 8
             section.packed[first : first + packed.size] = packed
             units *= steps
@@ -207,9 +186,8 @@ class BlockFormat:
 
     def read(self, name: str, size: int, blob: Bytes, offset: int) -> tuple[_Blocks, int]:
         section, end = self._section(size, blob, offset)
-        largest = {2: 1.5, 4: 8.0, 8: 128.0}[self.bits]
         scales = bfloat16_values(section.scales)
-        if not bool(np.all((scales >= 0) & (scales <= MAX_MAGNITUDE / largest))):
+        if not bool(np.all((scales >= 0) & (scales <= MAX_MAGNITUDE / LARGEST_UNIT[self.bits]))):
             raise malformed(f"{name} has a scale that is negative, NaN or out of bounds")
         return section, end
 
@@ -238,7 +216,7 @@ class _Blocks:
     def values(self, start: int, stop: int) -> Array:
         count = -(-(stop - start) // self.block)
         first = start * self.bits // 8
-        units = _unpack(self.bits, self.packed[first : first + count * self.block * self.bits // 8])
+        units = unpack(self.bits, self.packed[first : first + count * self.block * self.bits // 8])
         blocks = units.reshape(count, self.block)
         row = start // self.block
         blocks *= bfloat16_values(self.scales[row : row + count])[:, None]
@@ -249,11 +227,11 @@ class _Blocks:
         whole = self.size // self.block
         sums = bfloat16_values(self.scales[:whole]).astype(np.float64)
         np.square(sums, out=sums)
-        sums *= _SQUARE_UNIT[self.bits]
+        sums *= SQUARE_UNIT[self.bits]
         step = max(CHUNK // self.block, 1)
         for first in range(0, whole, step):
             rows = slice(first, min(first + step, whole))
-            sums[rows] *= self._code_squares(rows)
+            sums[rows] *= self._squares_of(rows)
         return ordered_sum(sums) + self._rest_squares(whole * self.block)
 
     def _rest_squares(self, start: int) -> float:
@@ -263,16 +241,12 @@ class _Blocks:
         rest = self.values(start, self.size)
         return sum_of_squares(lambda first, end: rest[first:end], rest.size)
 
-    def _code_squares(self, rows: slice) -> npt.NDArray[np.uint32]:
-        """[n]: of each block, the sum of its codes' squares in units of _SQUARE_UNIT."""
+    def _squares_of(self, rows: slice) -> npt.NDArray[np.uint32]:
+        """[n]: of each block, the sum of its codes' squares in units of SQUARE_UNIT."""
         width = self.block * self.bits // 8
         packed = self.packed[rows.start * width : rows.stop * width]
-        if self.bits == 8:
-            codes = packed.view(np.int8).astype(np.int16)
-            squares = np.multiply(codes, codes, out=codes)
-        else:
-            squares = _SQUARES[self.bits].take(packed)
-        sums: npt.NDArray[np.uint32] = squares.reshape(-1, width).sum(axis=1, dtype=np.uint32)
+        squares = squares_by_byte(self.bits, packed).reshape(-1, width)
+        sums: npt.NDArray[np.uint32] = squares.sum(axis=1, dtype=np.uint32)
         return sums
 
 
@@ -288,58 +262,23 @@ def _in_blocks(chunk: Array, block: int) -> Array:
 
 def _block_scales(bits: int, blocks: Array) -> Array:
     """[n]: each block's scale in fp32; not finite where a value of the block is not."""
-    if bits == 2:
-        squares = blocks.astype(np.float64)
-        np.square(squares, out=squares)
-        root: Array = (0.9957 * np.sqrt(squares.mean(axis=1))).astype(np.float32)
-        return root
-    largest: Array = (blocks.view(np.int32) & MAGNITUDE).max(axis=1).view(np.float32)
-    largest /= np.float32(2 ** (bits - 1) - 1)
-    return largest
+    match bits:
+        case 1:
+            mean: Array = np.abs(blocks).mean(axis=1, dtype=np.float64).astype(np.float32)
+            return mean
+        case 2:
+            squares = blocks.astype(np.float64)
+            np.square(squares, out=squares)
+            root: Array = (0.9957 * np.sqrt(squares.mean(axis=1))).astype(np.float32)
+            return root
+        case _:
+            largest: Array = (blocks.view(np.int32) & MAGNITUDE).max(axis=1).view(np.float32)
+            largest /= np.float32(2 ** (bits - 1) - 1)
+            return largest
 
 
 def _scale_bits(bits: int, scale: Array) -> npt.NDArray[np.uint16]:
-    """As bfloat16, rounded up so that the block's largest value is in range."""
+    """As bfloat16, rounded up so that the block's largest value is in range where the scale is of it."""
     limit = np.float32(MAX_MAGNITUDE / 2**bits)
     raised = np.minimum(scale, limit).view(np.uint32) + np.uint32(0xFFFF)
     return (raised >> 16).astype(np.uint16)
-
-
-def _quantize(bits: int, units: Array) -> npt.NDArray[np.uint8]:
-    """The codes of values in units of their scale. Leaves the decoded units in `units`."""
-    if bits == 8:
-        signed = np.clip(np.rint(units, out=units), -127, 127, out=units).astype(np.int8)
-        np.copyto(units, signed)
-        return signed.view(np.uint8)
-    if bits == 2:
-        np.floor(units, out=units)
-        units += np.float32(2)
-        np.clip(units, 0, 3, out=units)
-    else:
-        np.clip(np.rint(units, out=units), -7, 7, out=units)
-        units += np.float32(8)
-    codes = units.astype(np.uint8)
-    units -= _ZERO[bits]
-    return codes
-
-
-def _pack(bits: int, codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Several codes to a byte, the first in the lowest bits: all codes of a word at once, by shifts."""
-    match bits:
-        case 2:
-            quads: npt.NDArray[np.uint32] = codes.view("<u4")
-            halves = quads | quads >> 6
-            halves |= halves >> 12
-            return halves.astype(np.uint8)
-        case 4:
-            pairs: npt.NDArray[np.uint16] = codes.view("<u2")
-            return (pairs | pairs >> 4).astype(np.uint8)
-        case _:
-            return codes
-
-
-def _unpack(bits: int, packed: npt.NDArray[np.uint8]) -> Array:
-    """Decode packed codes to units, fp32."""
-    if bits == 8:
-        return packed.view(np.int8).astype(np.float32)
-    return _UNITS[bits].take(packed).view(np.float32)
