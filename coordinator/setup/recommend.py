@@ -1,7 +1,7 @@
 """Recommends codec, round and batch for a run: a pure decision from size, method and upload speed.
 
 The codecs are ordered from one that loses nothing to one that needs many rounds: 4 bits for every value,
-2 bits, and then only the largest values. The first whose exchange fits into a tenth of a round is
+2 bits, 1 bit, and then only the largest values. The first whose exchange fits into a tenth of a round is
 recommended, because training may then simply wait for it. docs/PERFORMANCE.md has measured and published
 figures.
 """
@@ -53,6 +53,7 @@ _ENDS = ("embed_tokens", "lm_head")
 """In the names of tensors that AdamW steps: the embeddings of tokens and output, as LLaMA has them."""
 _GRACE_SHARE = 1.5
 """Of the exchange's time that a contribution gets to reach the coordinator."""
+_SIGNS = Dense(bits=1)
 _DENSITIES = (1 / 8, 1 / 16, 1 / 32, LOWEST_DENSITY)
 
 
@@ -181,9 +182,10 @@ def _codecs(spec: RunSpec) -> list[Dense | Sparse]:
     dense = [Dense(bits=4), Dense(bits=2)]
     match spec.outer:
         case AdamW():
-            return [*dense]  # it would take the values left out for gradients of zero
+            # It would take the values left out for gradients of zero, and signs for a second moment.
+            return [*dense]
         case Sgd():
-            return [*dense, *(Sparse(density=density, bits=2) for density in _DENSITIES)]
+            return [*dense, _SIGNS, *(Sparse(density=density, bits=2) for density in _DENSITIES)]
 
 
 def _rounds_needed(codec: Dense | Sparse) -> int | None:
