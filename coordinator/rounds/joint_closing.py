@@ -20,7 +20,6 @@ from barnraise.contract.double_signing import Certified, DoubleSigned
 from barnraise.contract.keys_in_force import KeysInForce
 from barnraise.contract.log_entries import (
     MAX_ENTRY_BYTES,
-    Close,
     Entry,
     NeedsNewer,
     Requested,
@@ -49,6 +48,7 @@ from coordinator.rounds.candidate_check import check_candidate
 from coordinator.rounds.certifiers import certifiers_of_newest
 from coordinator.rounds.log_goal import Goal, goal_of, goal_of_head
 from coordinator.rounds.proofs import keep_double_signed, publish_proof
+from coordinator.rounds.proposing import Proposing
 from coordinator.store.run_store import RunStore
 from coordinator.timing import TIMING, Timing
 
@@ -81,7 +81,7 @@ class JointClosing:
     timing: Timing = TIMING
     volunteers: Sequence[PublicKey] = ()
     """Some of those that are present: they hold the newest part of the log."""
-    _proposed: Position | None = None
+    _proposing: Proposing = field(init=False)
     _failed: tuple[BlobHash, Millis] | None = None
     """The newest goal that was not reached, and when."""
     _checks: dict[Value, asyncio.Task[None]] = field(default_factory=dict)
@@ -89,6 +89,7 @@ class JointClosing:
     """Contributions of closes that may yet be entered, and their rounds."""
 
     def __post_init__(self) -> None:
+        self._proposing = Proposing(self.store, self.agreement)
         self._arrive()
 
     @property
@@ -125,24 +126,17 @@ class JointClosing:
         return seconds_between(Millis(head.at), now) > self.timing.head * (2 + rank)
 
     def propose(self, reason: str, now: Millis, turns: int = 1) -> None:
-        """Have the accepted contributions closed, once for each place of the log."""
-        if self.may_propose:
-            self._propose(self.store.candidate(reason, now, turns))
+        """As `Proposing.close`."""
+        self._proposing.close(reason, now, turns)
 
     def propose_amendment(self, entry: Requested) -> None:
-        """Have the log say what is requested. Nothing else is proposed at this place of the log."""
-        if self.may_propose:
-            self.store.blobs.put(entry.payload)
-            self._propose(entry)
+        """As `Proposing.amend`."""
+        self._proposing.amend(entry)
 
     @property
     def may_propose(self) -> bool:
-        """Whether this closer takes part, and has proposed nothing at this place of the log yet."""
-        return self._proposed != self._position and self.agreement.takes_part
-
-    def _propose(self, entry: Close | Requested) -> None:
-        self._proposed = self._position
-        self.agreement.propose(entry.name, entry.kind)
+        """As of `Proposing`."""
+        return self._proposing.may_propose
 
     def lists(self, blob: BlobHash) -> bool:
         """Whether it is an entry that may yet be entered, or a contribution that such a close lists."""
@@ -216,6 +210,7 @@ class JointClosing:
         run = self.store.snapshot
         self._listed = {blob: round for blob, round in self._listed.items() if round >= run.round}
         self.keys.follow(run.position)
+        self._proposing.arrive()
         newest = None
         if run.certificate is not None:
             vote = vote_on(self._newest_entry(), run.certificate.ballot)

@@ -45,6 +45,8 @@ TICK = 100
 PROMPT = GRACE // 100
 """Milliseconds that a message takes at most where the network is well."""
 RUN_KEY = closers.key(0)
+LATE = 0.05
+"""Share of the ticks before which a closer accepts a late contribution: its close is another one then."""
 NO_STATE = "0" * 64
 
 
@@ -134,6 +136,9 @@ class Network:
     # Programs
 
     def _tick(self, node: Node) -> None:
+        candidate = None if node.closer is None else node.closer.candidate
+        if candidate is not None and candidate.kind == "close" and self.random.random() < LATE:
+            self._feed(node, Candidate(self._candidate(node, 0.0)))
         self._feed(node, Tick())
         if self.delegations and node.alive:
             self._announce(node)
@@ -156,9 +161,9 @@ class Network:
         pace = Pace(GRACE, seed=1)
         seat = Seat(node.key, closers.FakeSigner(node.key), Ballots.of(keys, RUN_KEY), pace)
         node.closer = start(seat, record)
-        self._feed(node, Candidate(self._candidate(node)))
+        self._feed(node, Candidate(self._candidate(node, self.delegations)))
 
-    def _candidate(self, node: Node) -> Value:
+    def _candidate(self, node: Node, delegations: float) -> Value:
         here = node.position
         last = node.log[-1].certificate if node.log else None
         common = {
@@ -166,7 +171,7 @@ class Network:
             "previous": here.previous, "certificate": last, "at": self.now,
         }  # fmt: skip
         entry: Close | Delegation
-        if self.random.random() < self.delegations:
+        if self.random.random() < delegations:
             size = self.random.randint(1, self.count)
             chosen = tuple(sorted(self.random.sample(sorted(self.nodes), size)))
             entry = Delegation(closers=chosen, **common)  # type: ignore[arg-type]

@@ -94,8 +94,13 @@ class Agreement:
         """Whether this closer decides on the next entry with others."""
         return self._closer is not None
 
+    @property
+    def has_voted(self) -> bool:
+        """Whether this closer voted at its place: from now on it proposes only what has a vote."""
+        return self._closer is not None and self._closer.record.voted is not None
+
     def propose(self, entry: BlobHash, kind: str) -> None:
-        """Have an entry to continue the log by, whose blobs are checked and flushed."""
+        """Have an entry to continue the log by, whose blobs are checked and flushed; the last one counts."""
         self._feed(Candidate(Value(entry, kind)))
 
     def checked(self, value: Value) -> None:

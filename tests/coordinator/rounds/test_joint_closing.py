@@ -19,7 +19,7 @@ from barnraise.contract.archive import PROOFS
 from barnraise.contract.certificates import Vote
 from barnraise.contract.entry_order import with_order
 from barnraise.contract.keys_in_force import KeysInForce
-from barnraise.contract.log_entries import Rollback
+from barnraise.contract.log_entries import Close, Rollback, parse_entry
 from barnraise.contract.pieces import Wanted
 from barnraise.contract.records import blob_name
 from barnraise.contract.run_keys import name_successor
@@ -140,10 +140,14 @@ def enter(joint: JointClosing, steps: Sequence[Step]) -> Sequence[Step]:
 
 def accept(store: RunStore) -> None:
     """Accept two contributions to the open round, which this closer alone holds."""
-    for seed, owner in enumerate((parts.ADA, parts.BEN)):
-        commit, blob = contribution(store, owner, seed + 10 * store.snapshot.round)
-        store.blobs.put(blob)
-        store.accept(commit, parts.NOW)
+    for owner in (parts.ADA, parts.BEN):
+        accept_of(store, owner)
+
+
+def accept_of(store: RunStore, owner: Identity) -> None:
+    commit, blob = contribution(store, owner, (owner is parts.BEN) + 10 * store.snapshot.round)
+    store.blobs.put(blob)
+    store.accept(commit, parts.NOW)
 
 
 def propose(hub: Hub, identity: Identity) -> None:
@@ -179,6 +183,51 @@ def test_a_follower_closes_while_the_coordinator_is_away_and_it_follows_later(hu
     asyncio.run(hub.settle())
     assert len(set(states(hub))) == 1
     assert states(hub)[0][0] == 2, "what it proposed at an older place is void"
+
+
+def test_a_close_lists_what_was_accepted_before_its_closer_could_propose_it(hub: Hub) -> None:
+    """The coordinator, which would propose at once, is away."""
+    first, second, third = (identity.public for identity in CLOSERS)
+    hub.away = {first}
+    store, proposed = hub.stores[second], list[BlobHash]()
+    for owner in (parts.ADA, parts.BEN):
+        accept_of(store, owner)
+        for _ in range(2):
+            hub.now += 1
+            proposed = propose_accepted(hub, second)
+    assert len(proposed) == 2, "the same is not proposed twice"
+    hub.now += 60_000
+    asyncio.run(hub.settle())
+    assert {hub.stores[key].snapshot.position.previous for key in (second, third)} == {proposed[1]}
+    close = parse_entry(store.blobs.get(proposed[1]))
+    assert isinstance(close, Close)
+    assert len(close.commits) == 2
+    assert proposed[0] not in store.blobs, "it counts no longer"
+
+
+def test_a_closer_that_voted_proposes_nothing_else(hub: Hub) -> None:
+    first, second, _ = (identity.public for identity in CLOSERS)
+    accept_of(hub.stores[first], parts.ADA)
+    proposed = propose_accepted(hub, first)
+    for key in (second, first):  # its ballot begins, and is promised
+        hub.joints[key].agreement.receive(next(data for to, data in reversed(hub.mail) if to == key))
+    accept_of(hub.stores[first], parts.BEN)
+    assert propose_accepted(hub, first) == proposed
+
+
+def test_after_an_amendment_no_close_is_proposed(hub: Hub) -> None:
+    first, second, _ = (identity.public for identity in CLOSERS)
+    delegate(hub, second)
+    amendment = list(hub.joints[first]._proposing._entries)
+    accept(hub.stores[first])
+    assert propose_accepted(hub, first) == amendment
+
+
+def propose_accepted(hub: Hub, key: PublicKey) -> list[BlobHash]:
+    """Have a closer propose a close. Returns all that it proposed at its place of the log."""
+    joint = hub.joints[key]
+    joint.propose("all contributed", Millis(hub.now))
+    return list(joint._proposing._entries)
 
 
 def test_what_a_close_lists_is_kept_until_the_close_is_entered(hub: Hub) -> None:
