@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--peers", type=int, default=4)
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
     parser.add_argument("--texts", nargs="+", choices=TRAINED, default=list(TRAINED))
+    parser.add_argument("--steps", type=int, default=STEPS, help="inner steps of each machine")
     add_plan_options(parser, "bench-learning.json")
     parser.add_argument("--fp32", action="store_true", help="matrix products in fp32 instead of bf16")
 
@@ -43,7 +44,7 @@ def learning(chosen: argparse.Namespace) -> Iterator[str]:
     """A table for each text and target, for the arguments of `add_arguments`. Raises TextUnavailable."""
     for text in chosen.texts:
         for target in chosen.targets:
-            where = setting(text, chosen.peers, not chosen.fp32)
+            where = setting(text, chosen.peers, not chosen.fp32, chosen.steps)
             plan = Plan(rows(TARGETS[target], chosen.peers), chosen.seeds).only([BASE, *chosen.only])
             done = finished(plan, where.name, chosen, where, train)
             yield _setting(where, target, chosen.seeds)
@@ -52,7 +53,7 @@ def learning(chosen: argparse.Namespace) -> Iterator[str]:
 
 def _setting(where: Setting, target: str, seeds: list[int]) -> str:
     return (
-        f"- {target} of SmolLM2-135M on {where.text}, {where.peers} machines, {STEPS} inner steps of"
+        f"- {target} of SmolLM2-135M on {where.text}, {where.peers} machines, {where.steps} inner steps of"
         f" {BATCH} x {LENGTH} tokens each; seeds {', '.join(map(str, seeds))}\n"
         f"- settings of each arm, chosen on seed {TUNING_SEED}:\n"
     )

@@ -26,7 +26,7 @@ LENGTH = 128
 BATCH = 2
 """Samples of one inner step of one machine."""
 STEPS = 48
-"""Inner steps of every machine in every arm, unless speeds differ."""
+"""Inner steps of every machine in every arm, unless speeds differ or another number is asked for."""
 HELD_OUT = 64
 """Held-out samples of the text."""
 WATCHED = 24
@@ -45,17 +45,18 @@ class Setting:
     peers: int
     base: Path
     bf16: bool
+    steps: int
 
     @property
     def name(self) -> str:
         """In the results file."""
         precision = "bf16" if self.bf16 else "fp32"
-        return f"{self.text} {self.peers} peers, {STEPS} x {BATCH} x {LENGTH}, {precision},"
+        return f"{self.text} {self.peers} peers, {self.steps} x {BATCH} x {LENGTH}, {precision},"
 
 
-def setting(text: str, peers: int, bf16: bool) -> Setting:
+def setting(text: str, peers: int, bf16: bool, steps: int = STEPS) -> Setting:
     """Fetches the base model if it is not there. Raises ModelUnavailable."""
-    return Setting(text, peers, resolve(MODEL, None, CACHE).path, bf16)
+    return Setting(text, peers, resolve(MODEL, None, CACHE).path, bf16, steps)
 
 
 def workload(chosen: Setting, seed: int) -> Workload:
@@ -71,7 +72,7 @@ def workload(chosen: Setting, seed: int) -> Workload:
 
     return Workload(
         start=chosen.base,
-        batches=deal(len(trained), samples, peers=chosen.peers, steps=STEPS, batch=BATCH, seed=seed),
+        batches=deal(len(trained), samples, peers=chosen.peers, steps=chosen.steps, batch=BATCH, seed=seed),
         held_out=judged,
         seed=seed,
         others={NOVEL: spread(general, FORGOTTEN)},
