@@ -86,6 +86,21 @@ def test_a_row_brings_those_that_it_needs() -> None:
     assert names == ["alone", "ddp", "mean", "thin"]
 
 
+def test_a_row_is_named_whole_or_by_a_part_of_several_names() -> None:
+    plan = Plan([Row("mean, decay", Diloco()), Row("mean", Diloco()), Row("thin", Diloco())], (1,))
+    assert [row.name for row in plan.only(["mean"]).rows] == ["mean"]
+    assert [row.name for row in plan.only(["mea"]).rows] == ["mean, decay", "mean"]
+    assert [row.name for row in plan.only([""]).rows] == ["mean, decay", "mean", "thin"]
+
+
+def test_settings_are_taken_from_another_workload() -> None:
+    taken = PLAN.with_settings_of(finish(PLAN, by_rate))
+    assert [row.name for row in taken.rows] == [row.name for row in ROWS]
+    assert [taken.row(name).arm.inner.lr for name in ("alone", "thin")] == [2e-3, 2e-3]
+    assert {cell.seed for cell in taken.missing({})} == {1, 2}, "nothing is tuned"
+    assert [row.name for row in PLAN.with_settings_of({}).rows] == ["as it is"]
+
+
 def test_a_share_of_the_gain_is_between_the_rows_references() -> None:
     found = found_of(PLAN, finish(PLAN, by_rate))
     share = gain(found, "thin")

@@ -24,7 +24,7 @@ def add_plan_options(parser: argparse.ArgumentParser, results: str) -> None:
     parser.add_argument("--report", action="store_true", help="print what is finished, and train no arm")
     parser.add_argument("--at-once", type=int, default=1, help="arms that run in parallel")
     parser.add_argument("--only", nargs="+", default=[""],
-                        help="only arms with one of these in their name, and what they need")  # fmt: skip
+                        help="only arms of these names or parts of names, and what they need")  # fmt: skip
 
 
 def finished(

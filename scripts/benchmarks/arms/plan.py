@@ -101,9 +101,12 @@ class Plan:
         return next(row for row in self.rows if row.name == name)
 
     def only(self, parts: Sequence[str]) -> Plan:
-        """The rows with one of `parts` in their names, and those that give them settings or references."""
+        """The rows that `parts` name, and those that give them settings or references.
+
+        A part is the name of a row, or else in the names of several.
+        """
         names: set[str] = set()
-        waiting = [row for row in self.rows if any(part in row.name for part in parts)]
+        waiting = [row for part in parts for row in self._named(part)]
         while waiting:
             row = waiting.pop()
             if row.name not in names:
@@ -111,6 +114,17 @@ class Plan:
                 others = {row.alone, row.ddp, row.against, row.tune if isinstance(row.tune, str) else ""}
                 waiting += [other for other in self.rows if other.name in others]
         return Plan([row for row in self.rows if row.name in names], self.seeds)
+
+    def with_settings_of(self, done: Done) -> Plan:
+        """The rows whose settings are known from `done`, of another workload, with these."""
+        found = [self.chosen(row, done) for row in self.rows]
+        rows = [replace(one.row, arm=one.arm, tune=None) for one in found if isinstance(one, Chosen)]
+        return Plan(rows, self.seeds)
+
+    def _named(self, part: str) -> list[Row]:
+        return [row for row in self.rows if row.name == part] or [
+            row for row in self.rows if part in row.name
+        ]
 
     def _wanted(self, row: Row, done: Done) -> Iterator[Cell]:
         match self.chosen(row, done):

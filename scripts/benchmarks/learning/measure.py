@@ -10,10 +10,12 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from barnraise.contract.spec import Full, Lora
 from scripts.benchmarks.arms.arms import Hivemind
-from scripts.benchmarks.arms.comparison import Found, Results, difference, found_of, gain
+from scripts.benchmarks.arms.cells import Results
+from scripts.benchmarks.arms.comparison import Found, difference, found_of, gain
 from scripts.benchmarks.arms.options import add_plan_options, finished
 from scripts.benchmarks.arms.plan import TUNING_SEED, Cell, Done, Plan, grid_lines, settings
 from scripts.benchmarks.arms.training import Outcome, run
@@ -35,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--peers", type=int, default=4)
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
     parser.add_argument("--texts", nargs="+", choices=TRAINED, default=list(TRAINED))
+    parser.add_argument("--settings-of", choices=TRAINED, help="take the best settings on this text")
     parser.add_argument("--steps", type=int, default=STEPS, help="inner steps of each machine")
     add_plan_options(parser, "bench-learning.json")
     parser.add_argument("--fp32", action="store_true", help="matrix products in fp32 instead of bf16")
@@ -46,16 +49,20 @@ def learning(chosen: argparse.Namespace) -> Iterator[str]:
         for target in chosen.targets:
             where = setting(text, chosen.peers, not chosen.fp32, chosen.steps)
             plan = Plan(rows(TARGETS[target], chosen.peers), chosen.seeds).only([BASE, *chosen.only])
+            if chosen.settings_of:
+                other = replace(where, text=chosen.settings_of)
+                plan = plan.with_settings_of(Results(chosen.results, other.name).done)
             done = finished(plan, where.name, chosen, where, train)
-            yield _setting(where, target, chosen.seeds)
+            yield _setting(where, target, chosen)
             yield "\n".join([*grid_lines(plan, done), "", *_table(plan, done)])
 
 
-def _setting(where: Setting, target: str, seeds: list[int]) -> str:
+def _setting(where: Setting, target: str, chosen: argparse.Namespace) -> str:
+    by = f"as on {chosen.settings_of}" if chosen.settings_of else f"chosen on seed {TUNING_SEED}"
     return (
         f"- {target} of SmolLM2-135M on {where.text}, {where.peers} machines, {where.steps} inner steps of"
-        f" {BATCH} x {LENGTH} tokens each; seeds {', '.join(map(str, seeds))}\n"
-        f"- settings of each arm, chosen on seed {TUNING_SEED}:\n"
+        f" {BATCH} x {LENGTH} tokens each; seeds {', '.join(map(str, chosen.seeds))}\n"
+        f"- settings of each arm, {by}:\n"
     )
 
 
@@ -71,7 +78,7 @@ def _table(plan: Plan, done: Done) -> Iterator[str]:
         yield f"| {' | '.join(cells)} |"
 
 
-def _forgotten(found: Results, one: Found) -> str:
+def _forgotten(found: Mapping[str, Found], one: Found) -> str:
     """By how much the loss of the novel rose, in nats a token."""
     if BASE not in found:
         return "–"
