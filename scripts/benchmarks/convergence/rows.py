@@ -105,7 +105,10 @@ def _few(method: Method, peers: int) -> Iterator[Row]:
         yield method.row(NESTEROV, nesterov, grid, MEAN_4_BIT)
         yield method.row(NESTEROV_2_BIT, replace(nesterov, codec=dense(2)), NESTEROV, NESTEROV)
         yield method.row(NESTEROV_1_BIT, replace(nesterov, codec=SIGNS), NESTEROV, NESTEROV_2_BIT)
-        yield method.row(NESTEROV_SIGNS, replace(nesterov, steps=8, codec=SIGNS), grid, NESTEROV_2_BIT)
+        signs = replace(nesterov, steps=8, codec=SIGNS)
+        yield method.row(NESTEROV_SIGNS, signs, grid, NESTEROV_2_BIT)
+        averaged = replace(signs, average=AVERAGE)
+        yield method.row(f"{NESTEROV_SIGNS}, mean of {AVERAGE}", averaged, NESTEROV_SIGNS, NESTEROV_SIGNS)
     else:
         as_with_8 = with_rate(replace(short, steps=5, outer=outer(0.5, 0.5)), 1e-2)
         yield method.row(f"{NESTEROV_SHORTEST}, as with 8 machines", as_with_8, None)
