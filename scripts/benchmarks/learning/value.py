@@ -67,24 +67,23 @@ def value_rows(volunteers: int) -> list[Row]:
 
 def value_of_volunteers(chosen: argparse.Namespace) -> Iterator[str]:
     """A table, and the picture at `chosen.picture`. Raises TextUnavailable."""
-    alone = list(_finished(chosen, 1, AMONG, [alone_row(chosen.alone_rate)]))
+    alone = list(_finished(chosen, 1, AMONG, Plan([alone_row(chosen.alone_rate)], chosen.seeds)))
     if not alone:
         yield "The run of one machine alone, with which the others are compared, is not finished."
         return
     curves = alone + [
-        curve for many in VOLUNTEERS for curve in _finished(chosen, many, many, value_rows(many))
+        curve
+        for many in VOLUNTEERS
+        for curve in _finished(chosen, many, many, Plan(value_rows(many), chosen.seeds).only(chosen.only))
     ]
     if chosen.picture:
         write_atomic(chosen.picture, picture(curves).encode())
     yield value_table(curves)
 
 
-def _finished(
-    chosen: argparse.Namespace, volunteers: int, machines: int, rows: Sequence[Row]
-) -> Iterator[Curve]:
-    """The curves of `rows`. machines: between which the text is dealt."""
+def _finished(chosen: argparse.Namespace, volunteers: int, machines: int, plan: Plan) -> Iterator[Curve]:
+    """The curves of the rows of `plan`. machines: between which the text is dealt."""
     where = setting(chosen.text, machines, not chosen.fp32)
-    plan = Plan(rows, chosen.seeds).only(chosen.only)
     yield from _curves(plan, finished(plan, where.name, chosen, where, train), volunteers)
 
 
