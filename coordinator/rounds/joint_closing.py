@@ -126,16 +126,16 @@ class JointClosing:
         return seconds_between(Millis(head.at), now) > self.timing.head * (2 + rank)
 
     def propose(self, reason: str, now: Millis, turns: int = 1) -> None:
-        """As `Proposing.close`."""
+        """Have the accepted contributions closed; again with what was accepted since, until it votes."""
         self._proposing.close(reason, now, turns)
 
     def propose_amendment(self, entry: Requested) -> None:
-        """As `Proposing.amend`."""
+        """Have the log say what is requested. Nothing else is proposed at this place of the log."""
         self._proposing.amend(entry)
 
     @property
     def may_propose(self) -> bool:
-        """As of `Proposing`."""
+        """Whether this closer takes part, and has proposed nothing at this place of the log yet."""
         return self._proposing.may_propose
 
     def lists(self, blob: BlobHash) -> bool:

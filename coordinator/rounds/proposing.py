@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from barnraise.consensus.agreement import Agreement
 from barnraise.contract.log_entries import Close, Requested
 from barnraise.contract.tip import Position
-from barnraise.core.ids import BlobHash, Millis
+from barnraise.core.ids import Millis
 from coordinator.store.run_store import RunStore
 
 
@@ -23,10 +23,8 @@ class Proposing:
     agreement: Agreement
     _place: Position | None = None
     """Where it proposed last."""
-    _listed: int | None = None
-    """Contributions of the close that it proposed there; None where it proposed an amendment."""
-    _entries: list[BlobHash] = field(default_factory=list)
-    """What it proposed there."""
+    _entries: list[Close | Requested] = field(default_factory=list)
+    """What it proposed there, the newest last."""
 
     @property
     def may_propose(self) -> bool:
@@ -36,20 +34,19 @@ class Proposing:
     def close(self, reason: str, now: Millis, turns: int) -> None:
         """Have the accepted contributions closed."""
         if self.may_propose or self._misses_some:
-            close = self.store.candidate(reason, now, turns)
-            self._propose(close, len(close.commits))
+            self._propose(self.store.candidate(reason, now, turns))
 
     def amend(self, entry: Requested) -> None:
         """Have the log say what is requested."""
         if self.may_propose:
             self.store.blobs.put(entry.payload)
-            self._propose(entry, None)
+            self._propose(entry)
 
     def arrive(self) -> None:
-        """The log goes on: remove what was proposed before and is not its newest entry."""
+        """The log has a new entry: remove what was proposed in its place."""
         place, here = self._place, self._here
         if place is not None and (here.epoch, here.height) == (place.epoch, place.height + 1):
-            self.store.remove([entry for entry in self._entries if entry != here.previous])
+            self.store.remove([entry.name for entry in self._entries if entry.name != here.previous])
         if place != here:
             self._entries.clear()
 
@@ -61,12 +58,13 @@ class Proposing:
     @property
     def _misses_some(self) -> bool:
         """Whether contributions were accepted since a close was proposed here, and it may still list them."""
-        if self._place != self._here or self._listed is None or self.agreement.has_voted:
+        newest = self._entries[-1] if self._place == self._here else None
+        if not isinstance(newest, Close) or self.agreement.has_voted:
             return False
         run = self.store.snapshot
-        return len(run.accepted) > self._listed
+        return len(run.accepted) > len(newest.commits)
 
-    def _propose(self, entry: Close | Requested, listed: int | None) -> None:
-        self._place, self._listed = self._here, listed
-        self._entries.append(entry.name)
+    def _propose(self, entry: Close | Requested) -> None:
+        self._place = self._here
+        self._entries.append(entry)
         self.agreement.propose(entry.name, entry.kind)

@@ -97,7 +97,7 @@ class Agreement:
     @property
     def has_voted(self) -> bool:
         """Whether this closer voted at its place: from now on it proposes only what has a vote."""
-        return self._closer is not None and self._closer.record.voted is not None
+        return self._closer is not None and self._closer.has_voted
 
     def propose(self, entry: BlobHash, kind: str) -> None:
         """Have an entry to continue the log by, whose blobs are checked and flushed; the last one counts."""

@@ -98,6 +98,11 @@ class Closer:
         """What it would propose; after a vote, the entry of that vote."""
         return self.record.voted.value if self.record.voted else self.candidate
 
+    @property
+    def has_voted(self) -> bool:
+        """Whether it voted here, in any ballot."""
+        return self.record.voted is not None
+
     def has_voted_in(self, ballot: int) -> bool:
         """Whether its last vote is of this ballot."""
         return self.record.voted is not None and self.record.voted.ballot == ballot

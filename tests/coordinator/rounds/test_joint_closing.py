@@ -3,161 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
 from barnraise.consensus.lies import LieKind, open_lie
 from barnraise.consensus.statements import VoteMessage
-from barnraise.consensus.vote_store import VoteStore
 from barnraise.consensus.wire import encode
 from barnraise.contract.archive import PROOFS
 from barnraise.contract.certificates import Vote
 from barnraise.contract.entry_order import with_order
-from barnraise.contract.keys_in_force import KeysInForce
-from barnraise.contract.log_entries import Close, Rollback, parse_entry
-from barnraise.contract.pieces import Wanted
 from barnraise.contract.records import blob_name
 from barnraise.contract.run_keys import name_successor
-from barnraise.core.errors import TrustError, Unreachable
 from barnraise.core.identity import Identity
-from barnraise.core.ids import BlobHash, Millis, PublicKey
+from barnraise.core.ids import BlobHash, Millis
 from barnraise.core.signed import sign
-from barnraise.fold.log import Link, Step, in_effect
-from barnraise.network.mail import Mail
-from barnraise.network.swarm import Swarm
 from coordinator.rounds.delegating import Delegating, request_closers
-from coordinator.rounds.joint_closing import JointClosing, LogIsVoid, joint_closing
+from coordinator.rounds.joint_closing import LogIsVoid
 from coordinator.run_folder import ARCHIVE, DELEGATION
 from coordinator.store.next_entry import decay_of
 from coordinator.store.rolling_back import rollback_to
 from coordinator.store.run_state import CoordinatorAddresses
-from coordinator.store.run_store import RunStore
 from tests.support import parts
-from tests.support.coordinators import contribution, opened_store
-
-CLOSERS = [parts.AUTHORITY, *(Identity.from_seed(bytes([n]) * 32) for n in (7, 8))]
-
-
-@dataclass
-class Hub:
-    """The network of three closers: mail, and blobs that any present one serves."""
-
-    now: int = parts.NOW
-    stores: dict[PublicKey, RunStore] = field(default_factory=dict)
-    joints: dict[PublicKey, JointClosing] = field(default_factory=dict)
-    away: set[PublicKey] = field(default_factory=set)
-    mail: list[tuple[PublicKey, bytes]] = field(default_factory=list)
-
-    async def settle(self) -> list[str]:
-        """Let time pass until nothing is sent, and enter what was agreed on. Returns who entered an entry."""
-        entered: list[str] = []
-        for _ in range(20):
-            for key, joint in self.joints.items():
-                if key not in self.away:
-                    joint.tick()
-                    await asyncio.gather(*joint._checks.values())
-                    entered += [key for _ in enter(joint, await joint.next_steps([]))]
-            sent, self.mail = self.mail, []
-            for to, data in sent:
-                if to not in self.away:
-                    with suppress(TrustError):  # as `Mail` does: the sender may close no longer
-                        self.joints[to].agreement.receive(data)
-        return entered
-
-
-@dataclass
-class Node:
-    """What a closer uses of its swarm."""
-
-    hub: Hub
-    own: PublicKey
-    mail: Any = None
-
-    async def fetch(self, name: BlobHash, limit: int, holders: Sequence[PublicKey]) -> Path:
-        blobs = self.hub.stores[self.own].blobs
-        for holder in holders:
-            theirs = self.hub.stores[holder].blobs if holder in self.hub.stores else None
-            if theirs is not None and holder not in self.hub.away and name in theirs:
-                blobs.put(theirs.get(name))
-        if name not in blobs:
-            raise Unreachable("nobody has it", fix="It is fetched again.")
-        return blobs.path(name)
-
-    async def fetch_pieces(self, wanted: Wanted, holders: Sequence[PublicKey]) -> Path:
-        return await self.fetch(wanted.blob, wanted.size, holders)
+from tests.support.closing_hub import (
+    CLOSERS,
+    Hub,
+    delegate,
+    enter,
+    propose,
+    states,
+    three_closers,
+)
 
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Hub]:
-    keys = tuple(identity.public for identity in CLOSERS[1:])
-    spec = parts.run_spec()
-    spec = spec.model_copy(update={"closers": spec.closers.model_copy(update={"keys": keys})})
-    made = Hub()
-    with ExitStack() as stack:
-        for identity in CLOSERS:
-            folder = tmp_path / identity.public[:8]
-            store = stack.enter_context(opened_store(folder, spec, published=False))
-            node = Node(made, identity.public)
-            node.mail = cast(Mail, _Outbox(made))
-            votes = VoteStore.begin(folder / "votes.json", identity.public)
-            made.stores[identity.public] = store
-            made.joints[identity.public] = joint_closing(
-                store,
-                cast(Swarm, node),
-                identity,
-                votes,
-                lambda: Millis(made.now),
-                KeysInForce.of(store.charter),
-            )
+    with three_closers(tmp_path) as made:
         yield made
-
-
-@dataclass
-class _Outbox:
-    hub: Hub
-    deliver: Any = None
-
-    def send(self, to: PublicKey, data: bytes) -> None:
-        self.hub.mail.append((to, data))
-
-
-def enter(joint: JointClosing, steps: Sequence[Step]) -> Sequence[Step]:
-    """As the session does."""
-    counting = in_effect(joint.store.snapshot.position, steps)
-    for step in steps:
-        joint.enter(step)
-        if step in counting and isinstance(step, Link):
-            joint.store.fold(step)
-        elif step in counting and isinstance(step.entry, Rollback):
-            joint.store.rebuild()
-    return steps
-
-
-def accept(store: RunStore) -> None:
-    """Accept two contributions to the open round, which this closer alone holds."""
-    for owner in (parts.ADA, parts.BEN):
-        accept_of(store, owner)
-
-
-def accept_of(store: RunStore, owner: Identity) -> None:
-    commit, blob = contribution(store, owner, (owner is parts.BEN) + 10 * store.snapshot.round)
-    store.blobs.put(blob)
-    store.accept(commit, parts.NOW)
-
-
-def propose(hub: Hub, identity: Identity) -> None:
-    accept(hub.stores[identity.public])
-    hub.joints[identity.public].propose("all contributed", parts.NOW)
-
-
-def states(hub: Hub) -> list[tuple[int, str]]:
-    tips = [store.snapshot.tip for store in hub.stores.values()]
-    return [(tip.round, tip.state) for tip in tips]
 
 
 def test_all_fold_what_the_coordinator_proposes(hub: Hub) -> None:
@@ -183,51 +67,6 @@ def test_a_follower_closes_while_the_coordinator_is_away_and_it_follows_later(hu
     asyncio.run(hub.settle())
     assert len(set(states(hub))) == 1
     assert states(hub)[0][0] == 2, "what it proposed at an older place is void"
-
-
-def test_a_close_lists_what_was_accepted_before_its_closer_could_propose_it(hub: Hub) -> None:
-    """The coordinator, which would propose at once, is away."""
-    first, second, third = (identity.public for identity in CLOSERS)
-    hub.away = {first}
-    store, proposed = hub.stores[second], list[BlobHash]()
-    for owner in (parts.ADA, parts.BEN):
-        accept_of(store, owner)
-        for _ in range(2):
-            hub.now += 1
-            proposed = propose_accepted(hub, second)
-    assert len(proposed) == 2, "the same is not proposed twice"
-    hub.now += 60_000
-    asyncio.run(hub.settle())
-    assert {hub.stores[key].snapshot.position.previous for key in (second, third)} == {proposed[1]}
-    close = parse_entry(store.blobs.get(proposed[1]))
-    assert isinstance(close, Close)
-    assert len(close.commits) == 2
-    assert proposed[0] not in store.blobs, "it counts no longer"
-
-
-def test_a_closer_that_voted_proposes_nothing_else(hub: Hub) -> None:
-    first, second, _ = (identity.public for identity in CLOSERS)
-    accept_of(hub.stores[first], parts.ADA)
-    proposed = propose_accepted(hub, first)
-    for key in (second, first):  # its ballot begins, and is promised
-        hub.joints[key].agreement.receive(next(data for to, data in reversed(hub.mail) if to == key))
-    accept_of(hub.stores[first], parts.BEN)
-    assert propose_accepted(hub, first) == proposed
-
-
-def test_after_an_amendment_no_close_is_proposed(hub: Hub) -> None:
-    first, second, _ = (identity.public for identity in CLOSERS)
-    delegate(hub, second)
-    amendment = list(hub.joints[first]._proposing._entries)
-    accept(hub.stores[first])
-    assert propose_accepted(hub, first) == amendment
-
-
-def propose_accepted(hub: Hub, key: PublicKey) -> list[BlobHash]:
-    """Have a closer propose a close. Returns all that it proposed at its place of the log."""
-    joint = hub.joints[key]
-    joint.propose("all contributed", Millis(hub.now))
-    return list(joint._proposing._entries)
 
 
 def test_what_a_close_lists_is_kept_until_the_close_is_entered(hub: Hub) -> None:
@@ -317,16 +156,6 @@ def test_a_resume_at_our_place_is_followed(hub: Hub) -> None:
     position = hub.stores[third.public].snapshot.position
     assert (position.epoch, position.closers) == (1, ())
     assert not hub.joints[third.public].may_lead
-
-
-def delegate(hub: Hub, *keys: str) -> None:
-    """Have the coordinator propose other closers."""
-    first = CLOSERS[0]
-    store = hub.stores[first.public]
-    request_closers(store.folder, keys)
-    entry = Delegating(store).entry(Millis(hub.now))
-    assert entry is not None
-    hub.joints[first.public].propose_amendment(entry)
 
 
 def test_the_closers_decide_who_closes_after_them(hub: Hub) -> None:
