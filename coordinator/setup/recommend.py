@@ -53,7 +53,6 @@ _ENDS = ("embed_tokens", "lm_head")
 """In the names of tensors that AdamW steps: the embeddings of tokens and output, as LLaMA has them."""
 _GRACE_SHARE = 1.5
 """Of the exchange's time that a contribution gets to reach the coordinator."""
-_SIGNS = Dense(bits=1)
 _DENSITIES = (1 / 8, 1 / 16, 1 / 32, LOWEST_DENSITY)
 
 
@@ -182,10 +181,10 @@ def _codecs(spec: RunSpec) -> list[Dense | Sparse]:
     dense = [Dense(bits=4), Dense(bits=2)]
     match spec.outer:
         case AdamW():
-            # It would take the values left out for gradients of zero, and signs for a second moment.
+            # Its moments would take values that are left out for zeros, and all signs for equal values.
             return [*dense]
         case Sgd():
-            return [*dense, _SIGNS, *(Sparse(density=density, bits=2) for density in _DENSITIES)]
+            return [*dense, Dense(bits=1), *(Sparse(density=density, bits=2) for density in _DENSITIES)]
 
 
 def _rounds_needed(codec: Dense | Sparse) -> int | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-Bytes = npt.NDArray[np.uint8]
+from barnraise.fold.codec.formats import Bytes
 
 
 def plane_bytes(count: int, width: int) -> int:

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from barnraise.contract.state import Array
-
-Bytes = npt.NDArray[np.uint8]
+from barnraise.fold.codec.formats import Bytes
 
 _ZERO = {2: np.float32(1.5), 4: np.float32(8)}
 """The code, or the midpoint of two codes, that represents 0."""

@@ -278,7 +278,7 @@ def _block_scales(bits: int, blocks: Array) -> Array:
 
 
 def _scale_bits(bits: int, scale: Array) -> npt.NDArray[np.uint16]:
-    """As bfloat16, rounded up so that the block's largest value is in range where the scale is of it."""
+    """As bfloat16, rounded up: a largest value that a scale is derived from stays in range."""
     limit = np.float32(MAX_MAGNITUDE / 2**bits)
     raised = np.minimum(scale, limit).view(np.uint32) + np.uint32(0xFFFF)
     return (raised >> 16).astype(np.uint16)
