@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from barnraise.contract.spec import Full, Lora
+from barnraise.contract.spec import Full, InnerSpec, Lora
 from coordinator.setup.practice import outer_step, starting_rate
 from coordinator.setup.template import DEFAULT_WIDTH
-from scripts.benchmarks.arms.arms import ADAMW, MUON, Alone, Ddp, Diloco, Untrained, dense, outer
+from scripts.benchmarks.arms.arms import Alone, Ddp, Diloco, Untrained, dense, outer
 from scripts.benchmarks.arms.plan import Row
 from scripts.benchmarks.arms.tuning import MOMENTA, RATES, Grid, rates
 
 BASE, ALONE, DDP = "the base model", "one machine alone", "DDP"
 MEAN, NESTEROV = "mean, 4 bit", "Nesterov, 4 bit"
 DEFAULTS = "the defaults of `coordinator new`"
+ADAMW, MUON = InnerSpec(), InnerSpec(optimizer="muon")
+"""The inner optimizers as a run has them by default: gradients are clipped."""
 ROUND = 8
 """Inner steps of a round."""
-RATE = {"lora": 5e-4, "full": 1e-4}
+RATE = {"lora": 1e-3, "full": 1e-4}
 """The first rates that are tried."""
 DECAY = 0.5
 """The last share of the rounds, in which the rate decays."""
@@ -31,19 +33,19 @@ def defaults(target: Full | Lora, volunteers: int) -> Diloco:
 def rows(target: Full | Lora, machines: int) -> list[Row]:
     """The rows for one target, on one text."""
     rate, default = RATE[target.kind], defaults(target, machines)
-    mean = Diloco(steps=ROUND, codec=dense(4), target=target)
+    mean = Diloco(steps=ROUND, codec=dense(4), target=target, inner=ADAMW)
     nesterov = replace(mean, outer=outer(0.7, 0.5))
     step = Grid(RATES, (0.7,), MOMENTA, (rate, 0.7, 0.5))
     return [
         Row(BASE, Untrained(target), once=True),
-        _row(ALONE, Alone(target, machines=2), rates(rate)),
+        _row(ALONE, Alone(target, ADAMW, machines=2), rates(rate)),
         _row(NESTEROV, nesterov, rates(rate)),
-        _row(DDP, Ddp(target), rates(rate)),
+        _row(DDP, Ddp(target, ADAMW), rates(rate)),
         _row(DEFAULTS, default, None),
         _row(f"{DEFAULTS}, mean of 3", replace(default, average=3), None, DEFAULTS),
         _row(MEAN, mean, rates(rate)),
         _row("the best outer step, 4 bit", nesterov, step, NESTEROV),
-        _row(f"{ALONE}, decay", Alone(target, machines=2, decay=DECAY), rates(rate), ALONE),
+        _row(f"{ALONE}, decay", Alone(target, ADAMW, machines=2, decay=DECAY), rates(rate), ALONE),
         _row(f"{NESTEROV}, decay", replace(nesterov, decay=DECAY), NESTEROV, NESTEROV),
         _row("Nesterov, 2 bit", replace(nesterov, codec=dense(2)), NESTEROV, NESTEROV),
         _row(f"{DEFAULTS}, rounds half as long, 2 bit",
