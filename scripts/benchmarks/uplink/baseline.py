@@ -16,14 +16,13 @@ from barnraise.core.signed import open_signed
 from barnraise.models.base_model import resolve
 from scripts.benchmarks.uplink.baseline_program import Task
 from scripts.benchmarks.uplink.programs import START_SECONDS, start, wait_for
+from scripts.benchmarks.uplink.settings import Options
 from scripts.demo import CACHE, MODEL
 from scripts.netns import Host
 from scripts.stage import running
 
 
-def run_baseline(
-    work: Path, hosts: Sequence[Host], seconds: float, batch: int, state_every: int
-) -> dict[str, Any]:
+def run_baseline(work: Path, hosts: Sequence[Host], options: Options) -> dict[str, Any]:
     """Train with hivemind's optimizer on `hosts`; returns its first peer's report, and the samples of all.
 
     `work` is the folder of our own arm, whose data, held-out samples and run spec it uses.
@@ -42,9 +41,10 @@ def run_baseline(
                 held_out="" if peer else str(data / "held-out"),
                 peer=peer,
                 peers=len(hosts),
-                target_batch=batch,
-                state_every=state_every,
-                seconds=seconds,
+                lr=options.baseline_lr,
+                target_batch=options.baseline_batch,
+                state_every=options.baseline_state_every,
+                seconds=options.baseline_seconds,
                 address=host.address,
                 bootstrap=bootstrap,
                 go=str(go),
@@ -66,7 +66,7 @@ def run_baseline(
         before = [host.traffic().up for host in hosts]
         go.touch()
         reports = [
-            json.loads(wait_for(program, r"^> (.*seconds.*)", START_SECONDS + 2 * seconds))
+            json.loads(wait_for(program, r"^> (.*seconds.*)", START_SECONDS + 2 * options.baseline_seconds))
             for program in programs
         ]
         sent = [host.traffic().up - was for host, was in zip(hosts, before, strict=True)]

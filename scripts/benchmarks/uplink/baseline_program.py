@@ -48,6 +48,7 @@ class Task:
     """The folder of the held-out samples; empty for a peer that does not evaluate."""
     peer: int
     peers: int
+    lr: float
     target_batch: int
     """Samples of all peers in one step of the optimizer."""
     state_every: int
@@ -76,6 +77,14 @@ def work(task: Task) -> None:
     import torch
     from hivemind.compression import Float16Compression
 
+    class ClippedAdamW(torch.optim.AdamW):
+        """Clips the averaged gradient, as our volunteers clip theirs."""
+
+        def step(self, closure: Any = None) -> Any:
+            params = [param for group in self.param_groups for param in group["params"]]
+            torch.nn.utils.clip_grad_norm_(params, inner.clip_norm or float("inf"))
+            return super().step(closure)
+
     groups = Groups("gradients")
     logging.getLogger("hivemind").addHandler(groups)
     spec = read_spec(Path(task.spec))
@@ -95,9 +104,9 @@ def work(task: Task) -> None:
         run_id="bench",
         target_batch_size=task.target_batch,
         batch_size_per_step=size,
-        optimizer=lambda params: torch.optim.AdamW(
+        optimizer=lambda params: ClippedAdamW(
             params,
-            lr=inner.lr,
+            lr=task.lr,
             betas=(inner.beta1, inner.beta2),
             eps=inner.eps,
             weight_decay=inner.weight_decay,

@@ -2,8 +2,8 @@
 
 Every machine is a network namespace of its own, with a limited line; programs, model and corpus are those
 of the demo. Our own run comes first, coordinator included. Then hivemind trains for `--baseline-seconds`,
-with the same inner optimizer and as many samples per step as `--baseline-batch` says. The report finds our
-first checkpoint that reaches hivemind's held-out loss.
+with the same inner optimizer at `--baseline-lr` and as many samples per step as `--baseline-batch` says. The
+report finds our first checkpoint that reaches hivemind's held-out loss.
 """
 
 from __future__ import annotations
@@ -43,13 +43,7 @@ def measure_uplink(options: Options) -> str:
             ours = run_ours(stage, hosts, options)
         baseline = {}
         if options.baseline_seconds:
-            baseline = run_baseline(
-                work,
-                hosts[1:],
-                options.baseline_seconds,
-                options.baseline_batch,
-                options.baseline_state_every,
-            )
+            baseline = run_baseline(work, hosts[1:], options)
         return "\n\n".join([*own_tables(ours, options), *compare(work, ours, baseline, options)])
 
 

@@ -48,10 +48,13 @@ class Options:
     overlap: str
     codec: str
     """The run spec's [codec], as TOML."""
+    lr: float
+    """Inner learning rate."""
     mbit: float
     baseline_seconds: float
     """0: no baseline."""
     baseline_batch: int
+    baseline_lr: float
     baseline_state_every: int
     slow: float
     """How many times slower the last volunteer's machine is than the others'."""
@@ -73,7 +76,7 @@ def run_toml(options: Options, model: str, data: object) -> str:
         model=model,
         data=data,
         target=TARGETS[options.target],
-        lr=RATES[options.target],
+        lr=options.lr,
         seconds=options.seconds,
         grace=max(60.0, 2 * options.seconds),
         overlap=options.overlap,
@@ -92,9 +95,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--codec", default="", help="the run spec's [codec], as TOML; default: that of run.toml"
     )
+    parser.add_argument("--lr", type=float, help="inner learning rate; default: by the target")
     parser.add_argument("--mbit", type=float, default=20.0, help="each machine's line, in each direction")
     parser.add_argument("--baseline-seconds", type=float, default=600.0, help="for hivemind; 0 leaves it out")
     parser.add_argument("--baseline-batch", type=int, default=64, help="samples of one step of hivemind's")
+    parser.add_argument("--baseline-lr", type=float, help="hivemind's learning rate; default: ours")
     parser.add_argument(
         "--baseline-state-every", type=int, default=20, help="steps between its state averages"
     )
@@ -103,6 +108,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def options_of(chosen: argparse.Namespace) -> Options:
     """The parsed options; `--codec` may separate its lines by semicolons."""
+    lr = chosen.lr or RATES[chosen.target]
     return Options(
         target=chosen.target,
         peers=chosen.peers,
@@ -110,9 +116,11 @@ def options_of(chosen: argparse.Namespace) -> Options:
         seconds=chosen.seconds,
         overlap=chosen.overlap,
         codec=chosen.codec.replace(";", "\n"),
+        lr=lr,
         mbit=chosen.mbit,
         baseline_seconds=chosen.baseline_seconds,
         baseline_batch=chosen.baseline_batch,
+        baseline_lr=chosen.baseline_lr or lr,
         baseline_state_every=chosen.baseline_state_every,
         slow=chosen.slow,
     )
