@@ -67,7 +67,7 @@ licence = "PSF-2.0"
 batch = 1
 target = {{ kind = "lora", rank = 8, alpha = 16.0 }}
 [train.inner]
-lr = 1e-3
+lr = 2e-3
 warmup_steps = 4
 [round]
 seconds = 25
