@@ -1,8 +1,9 @@
 """A whole run on this machine: a coordinator and three volunteers fine-tune SmolLM2-135M.
 
 They are separate processes that communicate over libp2p and gRPC on loopback. The third volunteer joins
-late; one is killed with SIGKILL in the middle of a round. At the end a stranger downloads the checkpoint
-and tries it. The exit status is 0 only if all of that succeeds.
+late; one is killed with SIGKILL in the middle of a round. The run ends as planned: its learning rate falls,
+and the mean of its last states is tried. A stranger downloads what predicts best, and tries it. The exit
+status is 0 only if all of that succeeds.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import shutil
 import sys
 import time
@@ -34,7 +36,7 @@ from coordinator.dataset.records import Chat, Text
 from coordinator.dataset.sources.read import read
 from coordinator.grpc_service import ask_status
 from coordinator.run_folder import ARCHIVE
-from scripts.stage import PROGRAMS, ROOT, DemoFailed, Program, Stage, run, serve
+from scripts.stage import PROGRAMS, ROOT, DemoFailed, Program, Stage, run, serve, wait_for
 
 SCRIPTS = ROOT / "scripts"
 CACHE = user_cache_path("barnraise")
@@ -76,6 +78,12 @@ grace = 30
 every = 1
 held_out_tokens = {held_out_tokens}
 """
+END = f"""\
+[train.schedule]
+rounds = {ROUNDS}
+decay = 0.5
+"""
+"""Unless the run is kept."""
 HELD_OUT_TOKENS = 2048
 """Tokens that each checkpoint is evaluated on: few, because the same cores train."""
 
@@ -113,7 +121,8 @@ def perform(stage: Stage, options: argparse.Namespace) -> None:
     data = options.data.resolve() if options.data else corpus(work)
     base = resolve(MODEL, None, CACHE, progress=lambda line: console.print(f"  {line}")).path
     (work / "run.toml").write_text(
-        RUN.format(model=MODEL, data=data, held_out_tokens=HELD_OUT_TOKENS), encoding="utf-8"
+        RUN.format(model=MODEL, data=data, held_out_tokens=HELD_OUT_TOKENS) + ("" if options.keep else END),
+        encoding="utf-8",
     )
 
     console.print("[bold]2. the coordinator[/]")
@@ -148,26 +157,26 @@ def perform(stage: Stage, options: argparse.Namespace) -> None:
         watch(
             stage,
             port,
-            [ada, cyd],
-            lambda status: status.round >= ROUNDS and same_state(status),
+            [ada, cyd] if options.keep else [],
+            lambda status: status.round >= ROUNDS and held(ada) == held(cyd) == short(status.state),
             "all replicas hold the last state",
         )
     final = stage.status
     assert final is not None
     console.print("[bold]4. the replicas[/]")
     console.print(f"  coordinator  {final.state}  (state of round {final.state_round})")
-    for peer in final.peers:
-        if peer.name != "ben":
-            console.print(f"  {peer.name:<12} {peer.state}  (state of round {peer.round})")
-    if not options.keep:
-        for program in (ada, cyd):
-            if code := program.interrupt(60):
-                raise DemoFailed(f"{program.name} left with status {code}")
+    for program in (ada, cyd):
+        console.print(f"  {program.name:<12} {held(program)}")
+        if not options.keep and (code := program.process.wait(60)):
+            raise DemoFailed(f"{program.name} left with status {code}")
 
     console.print("[bold]5. a stranger downloads the checkpoint[/]")
     wait_until_public(work / "coordinator", final.state_round)
+    if not options.keep:
+        mean = wait_for(stage.named("coordinator"), "(the mean of the states .*)", 240)
+        console.print(f"  {mean}")
     checkpoint = work / "checkpoint"
-    run(PROGRAMS / "peer", "download", invite, "--revision", str(final.state_round), "--output", checkpoint)
+    run(PROGRAMS / "peer", "download", invite, "--output", checkpoint)
     after = evaluate(base, held_out, prompt, checkpoint, alone=not options.keep)
     console.print(
         f"  held-out loss: {before.loss:.4f} before, {after.loss:.4f} after {final.tokens:,} tokens"
@@ -252,12 +261,10 @@ def trains_round(status: RunStatus, name: str, round: int) -> bool:
     )
 
 
-def same_state(status: RunStatus) -> bool:
-    """Whether the coordinator and both living volunteers hold one state of one round."""
-    living = [peer for peer in status.peers if peer.name != "ben"]
-    return len(living) == 2 and {(peer.round, peer.state) for peer in living} == {
-        (status.state_round, status.state)
-    }
+def held(volunteer: Program) -> str:
+    """The short hash of the state that a volunteer holds, by its own log; empty before the first one."""
+    states = re.findall(r"state (\w+)\)$", volunteer.log.read_text(), re.MULTILINE)
+    return states[-1] if states else ""
 
 
 @contextmanager

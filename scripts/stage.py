@@ -20,6 +20,9 @@ from barnraise.contract.status import RunStatus
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = Path(sys.executable).parent
 """The folder of the installed programs."""
+POLL_SECONDS = 0.1
+START_SECONDS = 600.0
+"""Until a program has loaded what it needs."""
 
 
 class DemoFailed(Exception):
@@ -83,6 +86,10 @@ class Stage:
             "--listen", "/ip4/127.0.0.1/tcp/0", "--data-dir", str(self.work / name), *more,
         )  # fmt: skip
 
+    def named(self, name: str) -> Program:
+        """A program that was started."""
+        return next(program for program in self.running if program.name == name)
+
     def stop_all(self) -> None:
         """Stop all programs, the last one first; kill those that do not exit within 15 s."""
         for program in reversed(self.running):
@@ -127,6 +134,19 @@ def serve(stage: Stage, seconds: float = 300) -> tuple[str, int]:
             return found[0], int(found[1])
         time.sleep(0.2)
     raise DemoFailed(f"the coordinator did not start:\n{coordinator.log.read_text()}")
+
+
+def wait_for(program: Program, pattern: str, seconds: float = START_SECONDS) -> str:
+    """The group of `pattern` in the log. Raises DemoFailed when the program ends or takes too long."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        alive = program.alive()
+        if found := re.search(pattern, program.log.read_text(), re.MULTILINE):
+            return found[1]
+        if not alive:
+            break
+        time.sleep(POLL_SECONDS)
+    raise DemoFailed(f"{program.name} did not print {pattern!r}:\n{program.log.read_text()[-3000:]}")
 
 
 def run(*command: str | Path) -> str:

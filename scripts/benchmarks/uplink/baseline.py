@@ -15,11 +15,11 @@ from barnraise.contract.charter import Charter
 from barnraise.core.signed import open_signed
 from barnraise.models.base_model import resolve
 from scripts.benchmarks.uplink.baseline_program import Task
-from scripts.benchmarks.uplink.programs import START_SECONDS, start, wait_for
+from scripts.benchmarks.uplink.programs import start
 from scripts.benchmarks.uplink.settings import Options
 from scripts.demo import CACHE, MODEL
 from scripts.netns import Host
-from scripts.stage import running
+from scripts.stage import START_SECONDS, running, wait_for
 
 
 def run_baseline(work: Path, hosts: Sequence[Host], options: Options) -> dict[str, Any]:

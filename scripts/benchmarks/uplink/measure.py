@@ -20,13 +20,13 @@ from coordinator.run_folder import ARCHIVE
 from scripts.benchmarks.round import POLL_SECONDS, Tail, trains
 from scripts.benchmarks.uplink.baseline import run_baseline
 from scripts.benchmarks.uplink.figures import Delivery
-from scripts.benchmarks.uplink.programs import START_SECONDS, Cpu, cpu_file, cpu_of, start, wait_for
+from scripts.benchmarks.uplink.programs import Cpu, cpu_file, cpu_of, start
 from scripts.benchmarks.uplink.report import Ours, compare, own_tables
 from scripts.benchmarks.uplink.settings import FIRST, Options, run_toml
 from scripts.chaos.evidence import JournalReader
 from scripts.demo import MODEL, corpus
 from scripts.netns import Host, Traffic, network
-from scripts.stage import DemoFailed, Program, Stage, running
+from scripts.stage import START_SECONDS, DemoFailed, Program, Stage, running, wait_for
 
 Usage = dict[str, tuple[Traffic, Cpu]]
 """The counters of each volunteer at one time."""

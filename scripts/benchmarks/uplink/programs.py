@@ -1,20 +1,17 @@
-"""Programs on the hosts of a simulated internet: started, and waited for."""
+"""Programs on the hosts of a simulated internet."""
 
 from __future__ import annotations
 
 import os
-import re
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from scripts.netns import Host
-from scripts.stage import ROOT, DemoFailed, Program, Stage
+from scripts.stage import ROOT, Program, Stage
 
-POLL_SECONDS = 0.1
 START_SECONDS = 600.0
 
 
@@ -35,19 +32,6 @@ def start(stage: Stage, host: Host, name: str, *command: str) -> Program:
     """Start Python on a host, with its log in the stage's folder."""
     paths = os.pathsep.join([str(ROOT), str(ROOT / "proto")])
     return stage.launch(name, host.command(sys.executable, *command), PYTHONPATH=paths, OMP_NUM_THREADS="1")
-
-
-def wait_for(program: Program, pattern: str, seconds: float = START_SECONDS) -> str:
-    """The group of `pattern` in the log. Raises DemoFailed when the program ends or takes too long."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        alive = program.alive()
-        if found := re.search(pattern, program.log.read_text(), re.MULTILINE):
-            return found[1]
-        if not alive:
-            break
-        time.sleep(POLL_SECONDS)
-    raise DemoFailed(f"{program.name} did not print {pattern!r}:\n{program.log.read_text()[-3000:]}")
 
 
 def cpu_of(volunteer: Program) -> Cpu:
