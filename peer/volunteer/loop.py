@@ -113,6 +113,7 @@ class Volunteer:
                 self.exchange.look()
                 self.exchange.check_pending()
                 _raise_from_ended(tasks)
+            self._show(action.reason)
             await self._leave()
             if self._displaced is not None:
                 raise self._displaced
@@ -228,7 +229,7 @@ class Volunteer:
             if any(beat.owner == self.identity.public and beat.instance != self.instance for beat in present):
                 await self._contest()
             self.exchange.update_others([beat for beat in present if beat.owner != self.identity.public])
-            self._show()
+            self._show(self._reason)
             await asyncio.sleep(self._beat)
 
     async def _contest(self) -> None:
@@ -239,9 +240,7 @@ class Volunteer:
             self._displaced = error
             self.leaving.set()
         except BarnraiseError as error:
-            log.warning(
-                "another program uses our key, and the coordinator cannot be asked: %s", error.problem
-            )
+            log.warning("another program uses our key; the coordinator cannot be asked: %s", error.problem)
 
     async def _prefetch(self) -> None:
         while True:
@@ -274,8 +273,7 @@ class Volunteer:
 
     async def _announce(self, action: Action) -> None:
         """Show the reason, and publish at once when we start to train or sit out the round."""
-        self._reason = action.reason
-        self._show()
+        self._show(action.reason)
         before, self._activity = self._activity, activity(action, self._activity)
         if self._activity != before:
             await self._publish_presence()
@@ -321,13 +319,14 @@ class Volunteer:
             return min(work.tokens, MAX_TOKENS)
         return 0 if pending is None else pending.tokens
 
-    def _show(self) -> None:
+    def _show(self, reason: ActionReason) -> None:
+        self._reason = reason
         training, traffic = self.training, self.swarm.traffic
         self.display.show(
             VolunteerStatus(
                 run=self.spec.name,
                 round=training.round,
-                doing=self._reason,
+                doing=reason,
                 loss=training.loss,
                 tokens=training.tokens,
                 tokens_per_second=self.timer.tokens_per_second,
