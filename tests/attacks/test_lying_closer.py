@@ -49,7 +49,7 @@ from peer.coordinator_client import Joined
 from peer.volunteer.durations import RoundTimer
 from peer.volunteer.head_follower import HeadFollower
 from peer.volunteer.join import ended_after
-from peer.volunteer.log_follower import newest_state
+from peer.volunteer.newest_state import newest_state
 from peer.volunteer.node import Entered
 from tests.support import parts
 from tests.support.coordinators import FakeSwarm, opened_store
