@@ -46,6 +46,8 @@ def rows(target: Full | Lora, machines: int) -> list[Row]:
         _row(MEAN, mean, rates(rate)),
         _row("the best outer step, 4 bit", nesterov, step, NESTEROV),
         _row(f"{ALONE}, decay", Alone(target, ADAMW, machines=2, decay=DECAY), rates(rate), ALONE),
+        _row(f"{ALONE}, decay over all steps",
+             Alone(target, ADAMW, machines=2, decay=1.0), rates(2 * rate), ALONE),
         _row(f"{NESTEROV}, decay", replace(nesterov, decay=DECAY), NESTEROV, NESTEROV),
         _row("Nesterov, 2 bit", replace(nesterov, codec=dense(2)), NESTEROV, NESTEROV),
         _row(f"{DEFAULTS}, rounds half as long, 2 bit",
