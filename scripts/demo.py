@@ -158,7 +158,7 @@ def perform(stage: Stage, options: argparse.Namespace) -> None:
             stage,
             port,
             [ada, cyd] if options.keep else [],
-            lambda status: status.round >= ROUNDS and held(ada) == held(cyd) == short(status.state),
+            lambda status: status.round >= ROUNDS and state_of(ada) == state_of(cyd) == short(status.state),
             "all replicas hold the last state",
         )
     final = stage.status
@@ -166,7 +166,7 @@ def perform(stage: Stage, options: argparse.Namespace) -> None:
     console.print("[bold]4. the replicas[/]")
     console.print(f"  coordinator  {final.state}  (state of round {final.state_round})")
     for program in (ada, cyd):
-        console.print(f"  {program.name:<12} {held(program)}")
+        console.print(f"  {program.name:<12} {state_of(program)}")
         if not options.keep and (code := program.process.wait(60)):
             raise DemoFailed(f"{program.name} left with status {code}")
 
@@ -261,7 +261,7 @@ def trains_round(status: RunStatus, name: str, round: int) -> bool:
     )
 
 
-def held(volunteer: Program) -> str:
+def state_of(volunteer: Program) -> str:
     """The short hash of the state that a volunteer holds, by its own log; empty before the first one."""
     states = re.findall(r"state (\w+)\)$", volunteer.log.read_text(), re.MULTILINE)
     return states[-1] if states else ""

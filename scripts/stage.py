@@ -128,25 +128,29 @@ def serve(stage: Stage, seconds: float = 300) -> tuple[str, int]:
         "--port", "0", "--p2p-port", "0", "--http-port", "0",
         "--data-dir", str(stage.work / "coordinator"),
     )  # fmt: skip
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and coordinator.alive():
-        if found := re.search(r"barnraise://127\.0\.0\.1:(\d+)/[^']*", coordinator.log.read_text()):
-            return found[0], int(found[1])
-        time.sleep(0.2)
+    if found := printed(coordinator, r"barnraise://127\.0\.0\.1:(\d+)/[^']*", seconds):
+        return found[0], int(found[1])
     raise DemoFailed(f"the coordinator did not start:\n{coordinator.log.read_text()}")
 
 
 def wait_for(program: Program, pattern: str, seconds: float = START_SECONDS) -> str:
     """The group of `pattern` in the log. Raises DemoFailed when the program ends or takes too long."""
+    if found := printed(program, pattern, seconds):
+        return found[1]
+    raise DemoFailed(f"{program.name} did not print {pattern!r}:\n{program.log.read_text()[-3000:]}")
+
+
+def printed(program: Program, pattern: str, seconds: float) -> re.Match[str] | None:
+    """The first match in the log; None where the program ends without one, or takes too long."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         alive = program.alive()
         if found := re.search(pattern, program.log.read_text(), re.MULTILINE):
-            return found[1]
+            return found
         if not alive:
             break
         time.sleep(POLL_SECONDS)
-    raise DemoFailed(f"{program.name} did not print {pattern!r}:\n{program.log.read_text()[-3000:]}")
+    return None
 
 
 def run(*command: str | Path) -> str:

@@ -85,7 +85,7 @@ def _measure(case: Case, model: Path, work: Path) -> str:
     _write_run(case, model, work)
     with running(work) as stage:
         invite, _ = serve(stage, TIMEOUT_SECONDS)
-        coordinator = stage.running[0]
+        coordinator = stage.named("coordinator")
         began = time.monotonic()
         volunteer = stage.volunteer("ada", invite, "--base", str(model), "--frozen", case.frozen)
         _until(volunteer, lambda: _STEPPED.search(volunteer.log.read_text()) is not None)

@@ -73,7 +73,7 @@ def _measure(peers: int, rounds: int) -> str:
         blob = blob_limit(spec.codec, layout(model, spec.train.target))
         with running(work) as stage:
             invite, _ = serve(stage)
-            coordinator = stage.running[-1]
+            coordinator = stage.named("coordinator")
             tails = [
                 Tail(stage.volunteer(f"peer-{number}", invite, "--base", str(model)))
                 for number in range(peers)

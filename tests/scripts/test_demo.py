@@ -11,7 +11,7 @@ import pytest
 from barnraise.contract.archive import INDEX, ArchiveIndex, Repo, Revision, folder_of
 from barnraise.core.ids import blob_hash
 from coordinator.run_folder import ARCHIVE
-from scripts.demo import held, wait_until_public
+from scripts.demo import state_of, wait_until_public
 from scripts.stage import DemoFailed, Program, wait_for
 from tests.support.parts import AUTHORITY
 
@@ -60,9 +60,9 @@ def ended(tmp_path: Path) -> Program:
 
 
 def test_a_volunteer_s_log_has_the_state_that_it_holds(ended: Program) -> None:
-    assert held(ended) == "4567cdef"
+    assert state_of(ended) == "4567cdef"
     ended.log.write_text("joined demo\n", encoding="utf-8")
-    assert held(ended) == ""
+    assert state_of(ended) == ""
 
 
 def test_a_line_is_waited_for_as_long_as_the_program_runs(ended: Program) -> None:

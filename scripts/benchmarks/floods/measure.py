@@ -127,7 +127,7 @@ def _start(stage: Stage) -> tuple[str, list[Program]]:
         stage.volunteer(f"peer-{number}", invite, "--device", "cpu", "--base", str(model))
         for number in range(VOLUNTEERS)
     ]
-    programs = [stage.running[0], volunteers[0]]
+    programs = [stage.named("coordinator"), volunteers[0]]
     deadline = time.monotonic() + 200
     while f"{VOLUNTEERS} contributions" not in programs[0].log.read_text():
         if time.monotonic() > deadline:

@@ -17,7 +17,7 @@ from coordinator.grpc_service import ask_status
 from coordinator.timing import TIMING
 from scripts.benchmarks.load.usage import Usage, inside, make_group, pin
 from scripts.benchmarks.tiny_run import write_run
-from scripts.stage import PROGRAMS, DemoFailed, Program, Stage, running
+from scripts.stage import PROGRAMS, DemoFailed, Program, Stage, printed, running
 from tests.support.tiny import make_tiny_model
 
 DAEMONS = 20
@@ -143,11 +143,8 @@ def _serve(
         "--p2p-port", "0", "--http-port", "0", "--data-dir", str(stage.work / "coordinator"),
     ]  # fmt: skip
     coordinator = stage.launch("coordinator", inside(group, core, command, first=core is not None))
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and coordinator.alive():
-        if found := re.search(r"barnraise://(127\.0\.0\.1:\d+)/[^']*", coordinator.log.read_text()):
-            return coordinator, found[0], found[1]
-        time.sleep(0.2)
+    if found := printed(coordinator, r"barnraise://(127\.0\.0\.1:\d+)/[^']*", 300):
+        return coordinator, found[0], found[1]
     raise DemoFailed(f"the coordinator did not start:\n{coordinator.log.read_text()}")
 
 
