@@ -14,8 +14,8 @@ from scripts.benchmarks.arms.tuning import MOMENTA, RATES, Grid, rates
 BASE, ALONE, DDP = "the base model", "one machine alone", "DDP"
 MEAN, NESTEROV = "mean, 4 bit", "Nesterov, 4 bit"
 DEFAULTS = "the defaults of `coordinator new`"
-ADAMW, MUON = InnerSpec(), InnerSpec(optimizer="muon")
-"""The inner optimizers as a run has them by default: gradients are clipped."""
+INNER, MUON = InnerSpec(), InnerSpec(optimizer="muon")
+"""AdamW and Muon as a run has them by default: gradients are clipped."""
 ROUND = 8
 """Inner steps of a round."""
 RATE = {"lora": 1e-3, "full": 1e-4}
@@ -26,34 +26,34 @@ DECAY = 0.5
 
 def defaults(target: Full | Lora, volunteers: int) -> Diloco:
     """The arm that a run has which `coordinator new` writes for this number of volunteers."""
-    inner = ADAMW.model_copy(update={"lr": starting_rate(target, DEFAULT_WIDTH, volunteers)})
+    inner = INNER.model_copy(update={"lr": starting_rate(target, DEFAULT_WIDTH, volunteers)})
     return Diloco(ROUND, dense(4), outer_step(target, volunteers), target, inner)
 
 
 def rows(target: Full | Lora, machines: int) -> list[Row]:
     """The rows for one target, on one text."""
     rate, default = RATE[target.kind], defaults(target, machines)
-    mean = Diloco(steps=ROUND, codec=dense(4), target=target, inner=ADAMW)
+    alone = Alone(target, INNER, machines=2)
+    mean = Diloco(steps=ROUND, codec=dense(4), target=target, inner=INNER)
     nesterov = replace(mean, outer=outer(0.7, 0.5))
     step = Grid(RATES, (0.7,), MOMENTA, (rate, 0.7, 0.5))
     return [
         Row(BASE, Untrained(target), once=True),
-        _row(ALONE, Alone(target, ADAMW, machines=2), rates(rate)),
+        _row(ALONE, alone, rates(rate)),
         _row(NESTEROV, nesterov, rates(rate)),
-        _row(DDP, Ddp(target, ADAMW), rates(rate)),
+        _row(DDP, Ddp(target, INNER), rates(rate)),
         _row(DEFAULTS, default, None),
         _row(f"{DEFAULTS}, mean of 3", replace(default, average=3), None, DEFAULTS),
         _row(MEAN, mean, rates(rate)),
         _row("the best outer step, 4 bit", nesterov, step, NESTEROV),
-        _row(f"{ALONE}, decay", Alone(target, ADAMW, machines=2, decay=DECAY), rates(rate), ALONE),
-        _row(f"{ALONE}, decay over all steps",
-             Alone(target, ADAMW, machines=2, decay=1.0), rates(2 * rate), ALONE),
+        _row(f"{ALONE}, decay", replace(alone, decay=DECAY), rates(rate), ALONE),
+        _row(f"{ALONE}, decay over all steps", replace(alone, decay=1.0), rates(2 * rate), ALONE),
         _row(f"{NESTEROV}, decay", replace(nesterov, decay=DECAY), NESTEROV, NESTEROV),
         _row("Nesterov, 2 bit", replace(nesterov, codec=dense(2)), NESTEROV, NESTEROV),
         _row(f"{DEFAULTS}, rounds half as long, 2 bit",
              replace(default, steps=ROUND // 2, codec=dense(2)), None, DEFAULTS),
         _row(f"{DEFAULTS}, rounds twice as long", replace(default, steps=2 * ROUND), None, DEFAULTS),
-        _row(f"{ALONE} (Muon)", Alone(target, MUON, machines=2), rates(rate), ALONE),
+        _row(f"{ALONE} (Muon)", replace(alone, inner=MUON), rates(rate), ALONE),
         _row(f"{MEAN} (Muon)", replace(mean, inner=MUON), rates(rate), MEAN),
     ]  # fmt: skip
 

@@ -21,7 +21,7 @@ from scripts.benchmarks.arms.options import add_plan_options, finished
 from scripts.benchmarks.arms.plan import Done, Plan, Row
 from scripts.benchmarks.learning.chart import Line, line_chart
 from scripts.benchmarks.learning.measure import train
-from scripts.benchmarks.learning.rows import ADAMW, defaults
+from scripts.benchmarks.learning.rows import INNER, defaults
 from scripts.benchmarks.learning.workload import setting
 
 VOLUNTEERS = (2, 4, 8)
@@ -53,7 +53,7 @@ class Curve:
 
 def alone_row(rate: float) -> Row:
     """One machine alone. rate: inner learning rate."""
-    return Row(EQUAL, with_rate(Alone(TARGET, ADAMW, machines=2), rate))
+    return Row(EQUAL, with_rate(Alone(TARGET, INNER, machines=2), rate))
 
 
 def value_rows(volunteers: int) -> list[Row]:
