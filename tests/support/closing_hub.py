@@ -38,6 +38,10 @@ class Hub:
     away: set[PublicKey] = field(default_factory=set)
     mail: list[tuple[PublicKey, bytes]] = field(default_factory=list)
 
+    def post(self, to: PublicKey, data: bytes) -> None:
+        """Send a message, which arrives when the hub settles."""
+        self.mail.append((to, data))
+
     async def settle(self) -> list[str]:
         """Let time pass until nothing is sent, and enter what was agreed on. Returns who entered an entry."""
         entered: list[str] = []
@@ -109,7 +113,7 @@ class _Outbox:
     deliver: Any = None
 
     def send(self, to: PublicKey, data: bytes) -> None:
-        self.hub.mail.append((to, data))
+        self.hub.post(to, data)
 
 
 def enter(joint: JointClosing, steps: Sequence[Step]) -> Sequence[Step]:
