@@ -12,10 +12,16 @@ from barnraise.contract.shards import IGNORED, Sample
 from scripts.benchmarks.arms.arms import Batches
 
 
-def in_samples(tokens: npt.NDArray[Any], length: int) -> list[Sample]:
-    """`tokens` [n] in samples of `length`; all tokens but the first of each are trained on."""
+def in_samples(tokens: npt.NDArray[Any], length: int, first: int | None = None) -> list[Sample]:
+    """`tokens` [n] in samples of `length`; all tokens but the first of each are trained on.
+
+    first: a token that every sample begins with; None: a sample begins where the one before it ended.
+    """
     positions = np.arange(length, dtype=np.int32)
-    rows = tokens[: len(tokens) // length * length].reshape(-1, length).astype(np.int32)
+    own = length if first is None else length - 1
+    rows = tokens[: len(tokens) // own * own].reshape(-1, own).astype(np.int32)
+    if first is not None:
+        rows = np.insert(rows, 0, first, axis=1)
     return [Sample(row, np.where(positions > 0, row, IGNORED).astype(np.int32), positions) for row in rows]
 
 

@@ -51,7 +51,8 @@ class Setting:
     def name(self) -> str:
         """In the results file."""
         precision = "bf16" if self.bf16 else "fp32"
-        return f"{self.text} {self.peers} peers, {self.steps} x {BATCH} x {LENGTH}, {precision},"
+        samples = f"{self.steps} x {BATCH} x {LENGTH} from end of text"
+        return f"{self.text} {self.peers} peers, {samples}, {precision},"
 
 
 def setting(text: str, peers: int, bf16: bool, steps: int = STEPS) -> Setting:
@@ -82,9 +83,14 @@ def workload(chosen: Setting, seed: int) -> Workload:
 
 
 def _samples(base: Path, documents: tuple[str, ...]) -> list[Sample]:
-    """Documents one after the other, each with the end-of-text token, in samples of LENGTH tokens."""
+    """Documents one after the other, each with the end-of-text token, in samples of LENGTH tokens.
+
+    Every sample begins with that token, too, as documents did when the model was pretrained. From another one
+    its attention may have no sink after some training (Xiao et al. 2024, "Efficient Streaming Language Models
+    with Attention Sinks"): the loss of the whole sample doubles, and falls again some steps later.
+    """
     tokenizer, _ = open_tokenizer(base)
     encoded = tokenizer.backend_tokenizer.encode_batch_fast(list(documents), add_special_tokens=False)
-    end = [tokenizer.eos_token_id]
-    tokens = np.array([token for one in encoded for token in [*one.ids, *end]], np.int32)
-    return in_samples(tokens, LENGTH)
+    end = tokenizer.eos_token_id
+    tokens = np.array([token for one in encoded for token in [*one.ids, end]], np.int32)
+    return in_samples(tokens, LENGTH, first=end)
