@@ -20,7 +20,7 @@ root of the rank (Kalajdzievski 2023, "A Rank Stabilization Scaling Factor for F
 2, 8 and 32 in docs/PERFORMANCE.md)."""
 _ROUNDS_FACTOR = 1.5
 """The rate of a run for which an outer step was measured, as a multiple of the usual one. The best rate was
-1.7 to 4 times that of one machine, for 4 and 8 volunteers."""
+1 to 1.7 times that of one machine, for 4 and 8 volunteers."""
 HIGH, LOW = 5, 1 / 30
 """Multiples of the usual rate outside of which a run is likely to learn nothing."""
 

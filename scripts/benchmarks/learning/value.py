@@ -126,7 +126,7 @@ def _name(curve: Curve) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text", default="documentation")
-    parser.add_argument("--alone-rate", type=float, default=5e-4, help="inner learning rate of one machine")
+    parser.add_argument("--alone-rate", type=float, default=2e-3, help="inner learning rate of one machine")
     add_plan_options(parser, "bench-learning.json")
     parser.add_argument("--picture", type=Path, help="write the curves to this file, as SVG")
     parser.add_argument("--fp32", action="store_true", help="matrix products in fp32 instead of bf16")
