@@ -30,10 +30,14 @@ def defaults(target: Full | Lora, volunteers: int) -> Diloco:
     return Diloco(ROUND, dense(4), outer_step(target, volunteers), target, inner)
 
 
+def one_machine(target: Full | Lora) -> Alone:
+    """The arm of one machine alone: the mean of two that each train alone."""
+    return Alone(target, INNER, machines=2)
+
+
 def rows(target: Full | Lora, machines: int) -> list[Row]:
     """The rows for one target, on one text."""
-    rate, default = RATE[target.kind], defaults(target, machines)
-    alone = Alone(target, INNER, machines=2)
+    rate, default, alone = RATE[target.kind], defaults(target, machines), one_machine(target)
     mean = Diloco(steps=ROUND, codec=dense(4), target=target, inner=INNER)
     nesterov = replace(mean, outer=outer(0.7, 0.5))
     step = Grid(RATES, (0.7,), MOMENTA, (rate, 0.7, 0.5))

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from barnraise.contract.spec import Lora
 from barnraise.runtime.files import write_atomic
-from scripts.benchmarks.arms.arms import Alone, with_rate
+from scripts.benchmarks.arms.arms import with_rate
 from scripts.benchmarks.arms.comparison import found_of
 from scripts.benchmarks.arms.options import add_plan_options, finished
 from scripts.benchmarks.arms.plan import Done, Plan, Row
 from scripts.benchmarks.learning.chart import Line, line_chart
 from scripts.benchmarks.learning.measure import train
-from scripts.benchmarks.learning.rows import INNER, defaults
+from scripts.benchmarks.learning.rows import defaults, one_machine
 from scripts.benchmarks.learning.workload import setting
 
 VOLUNTEERS = (2, 4, 8)
@@ -53,7 +53,7 @@ class Curve:
 
 def alone_row(rate: float) -> Row:
     """One machine alone. rate: inner learning rate."""
-    return Row(EQUAL, with_rate(Alone(TARGET, INNER, machines=2), rate))
+    return Row(EQUAL, with_rate(one_machine(TARGET), rate))
 
 
 def value_rows(volunteers: int) -> list[Row]:

@@ -85,9 +85,10 @@ def workload(chosen: Setting, seed: int) -> Workload:
 def _samples(base: Path, documents: tuple[str, ...]) -> list[Sample]:
     """Documents one after the other, each with the end-of-text token, in samples of LENGTH tokens.
 
-    Every sample begins with that token, too, as documents did when the model was pretrained. From another one
-    its attention may have no sink after some training (Xiao et al. 2024, "Efficient Streaming Language Models
-    with Attention Sinks"): the loss of the whole sample doubles, and falls again some steps later.
+    Every sample begins with that token, too, as documents did when the model was pretrained. A sample that
+    begins with another one may lose the attention sink in training (Xiao et al. 2024, "Efficient Streaming
+    Language Models with Attention Sinks"): the loss of all its tokens rises, and falls again some steps
+    later.
     """
     tokenizer, _ = open_tokenizer(base)
     encoded = tokenizer.backend_tokenizer.encode_batch_fast(list(documents), add_special_tokens=False)
