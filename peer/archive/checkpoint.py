@@ -12,7 +12,7 @@ from barnraise.core.errors import DiskFull
 from barnraise.core.signed import Signed
 from barnraise.core.units import format_bytes
 from barnraise.runtime.blob_store import file_hash
-from barnraise.runtime.files import disk_errors, make_folder, write_atomic
+from barnraise.runtime.files import disk_errors, make_folder, remove_unfinished, write_atomic
 from peer.archive.checkpoint_download import CheckpointDownload
 from peer.archive.events import ArchiveEvent, DownloadListener
 from peer.archive.partial_file import PartialFile
@@ -36,6 +36,7 @@ async def fetch_checkpoint(
     await asyncio.to_thread(_remove_other_manifest, signed, folder)
     await fetch_files(signed.value.files, folder, "-o", candidates, listener, clock, timing)
     write_atomic(folder / MANIFEST, signed.wire)
+    remove_unfinished(folder / MANIFEST)
 
 
 async def fetch_files(

@@ -12,7 +12,14 @@ from barnraise.contract.manifest import FileEntry
 from barnraise.core.ids import BlobHash
 from barnraise.core.strict import Strict
 from barnraise.runtime.blob_store import file_hash
-from barnraise.runtime.files import disk_errors, flush, keep_file, make_folder, write_atomic
+from barnraise.runtime.files import (
+    disk_errors,
+    flush,
+    keep_file,
+    make_folder,
+    remove_unfinished,
+    write_atomic,
+)
 from peer.archive.range_picker import lacking, merged
 
 EARLIER = None
@@ -94,7 +101,7 @@ class PartialFile:
             found = file_hash(self._part)
             if found == self.entry.hash:
                 keep_file(self._part, self.target)
-                self._progress_path.unlink(missing_ok=True)
+                self._forget_progress()
         return found
 
     def set_aside(self) -> SpansBySource:
@@ -122,8 +129,8 @@ class PartialFile:
         self.close()
         self._received = {}
         with disk_errors(self.target):
-            for path in (self._part, self._progress_path):
-                path.unlink(missing_ok=True)
+            self._part.unlink(missing_ok=True)
+            self._forget_progress()
 
     def clear_aside(self) -> None:
         """Remove what was set aside."""
@@ -135,6 +142,10 @@ class PartialFile:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    def _forget_progress(self) -> None:
+        self._progress_path.unlink(missing_ok=True)
+        remove_unfinished(self._progress_path)
 
     def _have(self) -> list[tuple[int, int]]:
         return merged(span for spans in self._received.values() for span in spans)

@@ -20,7 +20,7 @@ from barnraise.core.ids import RunId
 from barnraise.core.signed import Signed
 from barnraise.models.base_model import resolve
 from barnraise.network.blobs.rate_limiter import RateLimiter
-from barnraise.runtime.files import write_atomic
+from barnraise.runtime.files import remove_unfinished, write_atomic
 from peer.archive.base_model import BaseFinder
 from peer.archive.checkpoint import fetch_checkpoint
 from peer.archive.events import DownloadListener
@@ -213,9 +213,12 @@ class _Fetcher:
             *(Candidate.mirror(mirror, revision.folder, signed.wire) for mirror in self.mirrors),
         ]
         await fetch_checkpoint(signed, folder, candidates, self.listener, self.clock, self.timing)
-        write_atomic(folder / MANIFEST_JSON, manifest_json(signed))
+        described = {MANIFEST_JSON: manifest_json(signed)}
         if isinstance(found, RunArchive):
-            write_atomic(folder / CHARTER, found.signed_charter.wire)  # `peer seed` reads the run from it
+            described[CHARTER] = found.signed_charter.wire  # `peer seed` reads the run from it
+        for name, data in described.items():
+            write_atomic(folder / name, data)
+            remove_unfinished(folder / name)
 
     async def base(self, cache: Path) -> Path:
         """The folder of the base model. Raises as `BaseFinder.find`; UserError for a lone checkpoint."""

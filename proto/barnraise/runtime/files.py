@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import glob
 import os
 import shutil
 import tempfile
@@ -165,7 +166,7 @@ def replacing(path: Path, *, mode: int = 0o644, batch: Batch | None = None) -> I
     """
     with disk_errors(path):
         make_folder(path.parent)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{UNFINISHED}{path.name[:40]}-")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=_unfinished(path))
         part = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -179,6 +180,21 @@ def replacing(path: Path, *, mode: int = 0o644, batch: Batch | None = None) -> I
             return
         with Batch() as alone:
             alone.rename(part, path)
+
+
+def _unfinished(path: Path) -> str:
+    """How the names of temporary files begin that are to replace `path`."""
+    return f"{UNFINISHED}{path.name[:40]}-"
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what killed programs left of files that were to replace `path`; no other program writes it now.
+
+    For folders that no program locks, which cannot be swept. Raises DiskFull, MachineError.
+    """
+    with disk_errors(path):
+        for part in path.parent.glob(f"{glob.escape(_unfinished(path))}*"):
+            part.unlink(missing_ok=True)
 
 
 def write_atomic(

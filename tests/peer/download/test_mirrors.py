@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from barnraise.contract.archive import CHARTER, INDEX
-from barnraise.contract.manifest import MANIFEST, FileEntry, Manifest
+from barnraise.contract.manifest import MANIFEST, MANIFEST_JSON, FileEntry, Manifest
 from barnraise.core.errors import BadSignature, HashMismatch, MalformedRecord, Unreachable, UserError
 from barnraise.core.ids import PublicKey
 from barnraise.core.signed import sign
+from barnraise.runtime.files import UNFINISHED
 from coordinator.store.run_store import RunStore
 from peer.archive.events import SourceDropped, SourceRetried
 from peer.archive.partial_file import SAVE_EVERY_BYTES
@@ -247,3 +248,16 @@ def test_a_killed_program_resumes_its_download(store: RunStore, tmp_path: Path) 
     assert int(again.removeprefix("bytes=").partition("-")[0]) >= SAVE_EVERY_BYTES
     assert f"{LARGE}: resuming after" in second.output
     assert files_in(tmp_path / "out") == files_in(checkpoint(store, 1))
+
+
+def test_what_a_killed_download_left_unfinished_is_removed(store: RunStore, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in (f".{LARGE}.part.json", MANIFEST, MANIFEST_JSON, CHARTER):
+        (out / f"{UNFINISHED}{name}-killed").write_bytes(b"{")
+    (out / f"{UNFINISHED}of-another-program").write_bytes(b"its own")
+    with website(archive(store)) as site:
+        get(site.url, out)
+    assert {name for name in files_in(out) if name.startswith(UNFINISHED)} == {
+        f"{UNFINISHED}of-another-program"
+    }
