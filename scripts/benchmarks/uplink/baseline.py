@@ -28,7 +28,8 @@ def run_baseline(work: Path, hosts: Sequence[Host], options: Options) -> dict[st
     `work` is the folder of our own arm, whose data, held-out samples and run spec it uses.
     """
     base, data = resolve(MODEL, None, CACHE).path, work / "coordinator"
-    go = work / "go"
+    go, states = work / "go", work / "states"
+    states.mkdir()
     bootstrap = ""
     with running(work) as stage:
         programs = []
@@ -39,6 +40,7 @@ def run_baseline(work: Path, hosts: Sequence[Host], options: Options) -> dict[st
                 data=str(data / "blobs"),
                 index=data_index(data),
                 held_out="" if peer else str(data / "held-out"),
+                states=str(states),
                 peer=peer,
                 peers=len(hosts),
                 lr=options.baseline_lr,

@@ -3,7 +3,7 @@
     python -m scripts.benchmarks.uplink.baseline_program TASK.json
 
 It averages gradients in fp16, and parameters every `state_every` steps. It prints its address when it is
-ready, and a report after its time; the first peer's report has the loss on held-out samples.
+ready, and a report after its time; the first peer's report has the held-out loss after each step.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from barnraise.contract.assign import Assignment
 from barnraise.contract.shards import DataIndex, Sample, Shard, parse_shard
@@ -46,6 +47,8 @@ class Task:
     """The hash of the data index in it."""
     held_out: str
     """The folder of the held-out samples; empty for a peer that does not evaluate."""
+    states: str
+    """The folder in which that peer keeps its states."""
     peer: int
     peers: int
     lr: float
@@ -69,6 +72,35 @@ class Shards:
 
     def batch(self, number: int, size: int) -> list[Sample]:
         return [self._shards[s].sample(row) for s, row in self._assigned.take(number * size, size)]
+
+
+class States:
+    """A peer's states after each step, on disk until the training is over."""
+
+    def __init__(self, model: LocalModel, folder: Path) -> None:
+        self._model, self._folder = model, folder
+        self._times: dict[int, float] = {}
+        """Seconds of training, by step."""
+
+    def keep(self, step: int, at: float) -> float:
+        """Write the state after a step, reached in `at` seconds; returns the seconds that writing took."""
+        if step == 0 or step in self._times:
+            return 0.0
+        began = time.monotonic()
+        save_file(self._model.tensors(), self._file(step))
+        self._times[step] = at
+        return time.monotonic() - began
+
+    def losses(self, held_out: Path) -> list[tuple[int, float, float]]:
+        """(step, seconds, held-out loss) of each state."""
+        found = []
+        for step, at in self._times.items():
+            self._model.load(load_file(self._file(step)))
+            found.append((step, at, held_out_loss(self._model, held_out)))
+        return found
+
+    def _file(self, step: int) -> Path:
+        return self._folder / f"{step}.safetensors"
 
 
 def work(task: Task) -> None:
@@ -127,6 +159,7 @@ def work(task: Task) -> None:
     report(ready=address)
     while not Path(task.go).exists():
         time.sleep(POLL_SECONDS)
+    states = States(model, Path(task.states)) if task.held_out else None
     began, number, training = time.monotonic(), 0, 0.0
     while time.monotonic() - began < task.seconds:
         batch = shards.batch(number, size)
@@ -136,6 +169,8 @@ def work(task: Task) -> None:
         training += time.monotonic() - started
         optimizer.step()
         number += 1
+        if states:
+            began += states.keep(optimizer.local_epoch, time.monotonic() - began)
     took = time.monotonic() - began
     done: dict[str, Any] = {
         "seconds": took,
@@ -145,8 +180,8 @@ def work(task: Task) -> None:
         "group": float(np.mean(groups.sizes or [1])),
         "groups": len(groups.sizes),
     }
-    if task.held_out:
-        done["loss"] = held_out_loss(model, Path(task.held_out))
+    if states:
+        done["states"] = states.losses(Path(task.held_out))
     report(**done)
 
 

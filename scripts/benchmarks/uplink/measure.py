@@ -3,7 +3,7 @@
 Every machine is a network namespace of its own, with a limited line; programs, model and corpus are those
 of the demo. Our own run comes first, coordinator included. Then hivemind trains for `--baseline-seconds`,
 with the same inner optimizer at `--baseline-lr` and as many samples per step as `--baseline-batch` says. The
-report finds our first checkpoint that reaches hivemind's held-out loss.
+report finds our first checkpoint that reaches the held-out loss of each of hivemind's states.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,32 +89,54 @@ def _round_rows(ours: Ours, options: Options) -> list[str]:
 
 
 def compare(work: Path, ours: Ours, baseline: dict[str, Any], options: Options) -> list[str]:
-    """Our checkpoints' held-out losses by time, up to the first that reaches the baseline's loss."""
-    points, reached = _losses(work, ours, baseline["loss"] if baseline else None)
-    rows = [f"| {name} | {seconds:.0f} | {loss:.4f} |" for name, seconds, loss in points]
-    if baseline:
-        rows.append(f"| hivemind.Optimizer | {baseline['seconds']:.0f} | {baseline['loss']:.4f} |")
+    """Our checkpoints' held-out losses by time, up to the first that reaches each of the baseline's."""
+    theirs = [
+        State(f"hivemind.Optimizer, step {step}", at, loss) for step, at, loss in baseline.get("states", [])
+    ]
+    states = _states(work, ours, min((state.loss for state in theirs), default=None))
+    rows = [f"| {state.name} | {state.at:.0f} | {state.loss:.4f} |" for state in [*states, *theirs]]
     table = "| arm | seconds of training | held-out loss |\n| --- | ---: | ---: |\n" + "\n".join(rows)
     if not baseline:
         return [table]
-    return [table, f"{_baseline_summary(baseline, options)} {_verdict(points, reached, baseline)}"]
+    ratios = (
+        "| ours has the loss of | with a checkpoint, times as fast | by a line from the one before |\n"
+        "| --- | ---: | ---: |\n" + "\n".join(_ratio_row(states, state) for state in theirs)
+    )
+    return [table, _baseline_summary(baseline, options), ratios]
 
 
-def _losses(
-    work: Path, ours: Ours, until: float | None
-) -> tuple[list[tuple[str, float, float]], float | None]:
-    """(name, seconds, loss) of our checkpoints, and when one was at `until` or below."""
+@dataclass(frozen=True)
+class State:
+    """A state of an arm."""
+
+    name: str
+    at: float
+    """Seconds of training."""
+    loss: float
+    """Held-out, in nats per trained token."""
+
+
+def _states(work: Path, ours: Ours, until: float | None) -> list[State]:
+    """The base model and our checkpoints, up to the first one at `until` or below."""
     base, held_out = resolve(MODEL, None, CACHE).path, work / "coordinator" / "held-out"
-    points = [("start", 0.0, evaluate(base, held_out, PROMPT).loss)]
+    states = [State("start", 0.0, evaluate(base, held_out, PROMPT).loss)]
     for round, at in sorted(ours.checkpoints.items()):
         if round == 0:
             continue
         folder = work / "coordinator" / ARCHIVE / folder_of("trained", round)
         loss = evaluate(base, held_out, PROMPT, folder).loss
-        points.append((f"ours, state {round}", at - ours.began, loss))
+        states.append(State(f"ours, state {round}", at - ours.began, loss))
         if until is not None and loss <= until:
-            return points, at - ours.began
-    return points, None
+            break
+    return states
+
+
+def _ratio_row(states: Sequence[State], theirs: State) -> str:
+    reached = next((state.at for state in states if state.loss <= theirs.loss), None)
+    if reached is None:
+        return f"| {theirs.name} | not by the last checkpoint | |"
+    crossed = crossing_time([(state.at, state.loss) for state in states], theirs.loss)
+    return f"| {theirs.name} | {theirs.at / reached:.1f} | {theirs.at / crossed:.1f} |"
 
 
 def _baseline_summary(baseline: dict[str, Any], options: Options) -> str:
@@ -123,14 +146,4 @@ def _baseline_summary(baseline: dict[str, Any], options: Options) -> str:
         f" {baseline['samples']} in all, {baseline['training']:.0%} of its time in training,"
         f" {baseline['groups']} averages with {baseline['group']:.1f} peers,"
         f" {baseline['sent'] / 1e6:.0f} MB sent per peer."
-    )
-
-
-def _verdict(points: list[tuple[str, float, float]], reached: float | None, baseline: dict[str, Any]) -> str:
-    if reached is None:
-        return "Ours did not reach its loss by the last checkpoint."
-    crossed = crossing_time([(seconds, loss) for _, seconds, loss in points], baseline["loss"])
-    return (
-        f"Ours reached its loss with a checkpoint {baseline['seconds'] / reached:.1f} times as fast;"
-        f" by linear interpolation from the checkpoint before, {baseline['seconds'] / crossed:.1f} times."
     )
