@@ -141,8 +141,8 @@ def _ratio_row(states: Sequence[State], theirs: State) -> str:
 
 def _baseline_summary(baseline: dict[str, Any], options: Options) -> str:
     return (
-        f"hivemind at {options.baseline_lr:g} (ours at {options.lr:g}): {baseline['epochs']} steps"
-        f" of {options.baseline_batch} samples,"
+        f"hivemind at {options.baseline_lr:g} (ours at {options.lr:g}, outer {options.outer_lr:g}):"
+        f" {baseline['epochs']} steps of {options.baseline_batch} samples,"
         f" {baseline['samples']} in all, {baseline['training']:.0%} of its time in training,"
         f" {baseline['groups']} averages with {baseline['group']:.1f} peers,"
         f" {baseline['sent'] / 1e6:.0f} MB sent per peer."

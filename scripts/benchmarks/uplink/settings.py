@@ -28,6 +28,9 @@ seconds = {seconds}
 grace = {grace}
 overlap = "{overlap}"
 {codec}
+[outer]
+kind = "sgd"
+lr = {outer_lr}
 [checkpoint]
 every = 1
 keep = {keep}
@@ -50,6 +53,8 @@ class Options:
     """The run spec's [codec], as TOML."""
     lr: float
     """Inner learning rate."""
+    outer_lr: float
+    """Of the mean of a round's results."""
     mbit: float
     baseline_seconds: float
     """0: no baseline."""
@@ -77,6 +82,7 @@ def run_toml(options: Options, model: str, data: object) -> str:
         data=data,
         target=TARGETS[options.target],
         lr=options.lr,
+        outer_lr=options.outer_lr,
         seconds=options.seconds,
         grace=max(60.0, 2 * options.seconds),
         overlap=options.overlap,
@@ -96,6 +102,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--codec", default="", help="the run spec's [codec], as TOML; default: that of run.toml"
     )
     parser.add_argument("--lr", type=float, help="inner learning rate; default: by the target")
+    parser.add_argument("--outer-lr", type=float, default=1.0, help="outer learning rate")
     parser.add_argument("--mbit", type=float, default=20.0, help="each machine's line, in each direction")
     parser.add_argument("--baseline-seconds", type=float, default=600.0, help="for hivemind; 0 leaves it out")
     parser.add_argument("--baseline-batch", type=int, default=64, help="samples of one step of hivemind's")
@@ -117,6 +124,7 @@ def options_of(chosen: argparse.Namespace) -> Options:
         overlap=chosen.overlap,
         codec=chosen.codec.replace(";", "\n"),
         lr=lr,
+        outer_lr=chosen.outer_lr,
         mbit=chosen.mbit,
         baseline_seconds=chosen.baseline_seconds,
         baseline_batch=chosen.baseline_batch,
