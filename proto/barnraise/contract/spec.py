@@ -87,9 +87,9 @@ class InnerSpec(Strict):
 
     optimizer: Literal["adamw", "muon"] = "adamw"
     """Optimizer of the inner steps.
-    `muon` steps the matrices inside the blocks by orthogonalized momentum, and the rest by AdamW. For a full
-    model in a large swarm it gives a lower loss per token, at a higher learning rate; each step costs more,
-    independently of the batch (docs/PERFORMANCE.md)."""
+    `muon` steps the matrices inside the blocks by orthogonalized momentum, and the rest by AdamW. A small
+    model learned more per token with it in a large swarm, at a higher learning rate; SmolLM2, which Adam had
+    trained, learned less. Each step costs more, independently of the batch (docs/PERFORMANCE.md)."""
     lr: Positive = 1e-4
     """Learning rate after warm-up.
     Lower it when the loss rises or the update is not finite. The best one of an adapter is about ten times
