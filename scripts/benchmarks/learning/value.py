@@ -44,7 +44,7 @@ class Curve:
     points: Sequence[tuple[int, float]]
 
     def reaches(self, loss: float) -> float | None:
-        """Steps after which the loss is at most `loss`, between two points by a line; None if it never is."""
+        """Steps after which the loss is at most `loss`, linearly interpolated; None if it never is."""
         for (before, high), (after, low) in zip(self.points, self.points[1:], strict=False):
             if low <= loss:
                 return after if high <= low else before + (after - before) * (high - loss) / (high - low)

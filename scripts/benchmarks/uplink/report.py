@@ -47,6 +47,17 @@ class Ours:
     """When the checkpoint of a state was written, by its round."""
 
 
+@dataclass(frozen=True)
+class State:
+    """A state of an arm."""
+
+    name: str
+    at: float
+    """Seconds of training."""
+    loss: float
+    """Held-out, in nats per trained token."""
+
+
 def own_tables(ours: Ours, options: Options) -> list[str]:
     """Our run: its setting, a row for each volunteer, a row for each round's distribution."""
     return [
@@ -99,21 +110,10 @@ def compare(work: Path, ours: Ours, baseline: dict[str, Any], options: Options) 
     if not baseline:
         return [table]
     ratios = (
-        "| ours has the loss of | with a checkpoint, times as fast | by a line from the one before |\n"
+        "| ours reaches the loss of | times as fast, by a checkpoint | interpolated |\n"
         "| --- | ---: | ---: |\n" + "\n".join(_ratio_row(states, state) for state in theirs)
     )
     return [table, _baseline_summary(baseline, options), ratios]
-
-
-@dataclass(frozen=True)
-class State:
-    """A state of an arm."""
-
-    name: str
-    at: float
-    """Seconds of training."""
-    loss: float
-    """Held-out, in nats per trained token."""
 
 
 def _states(work: Path, ours: Ours, until: float | None) -> list[State]:
