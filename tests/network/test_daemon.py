@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from asyncio.subprocess import Process
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +35,20 @@ def test_no_daemon_or_socket_remains_when_a_node_stops(tmp_path: Path) -> None:
     with_two(tmp_path, scene)
     assert daemons() == []
     assert sockets() == []
+
+
+def test_a_daemon_that_hangs_has_ended_when_its_node_stops(tmp_path: Path) -> None:
+    """The coordinator's node is the last to stop: no loop runs afterwards."""
+
+    async def scene(coordinator: SwarmNode, ada: SwarmNode) -> Process:
+        daemon = coordinator.swarm._daemon
+        daemon.timing = replace(TIMING, stop=0.1)
+        child: Process = daemon.p2p._child
+        os.kill(_p2pd(child.pid), signal.SIGSTOP)
+        return child
+
+    assert with_two(tmp_path, scene).returncode == -signal.SIGKILL
+    assert daemons() == []
 
 
 @pytest.mark.parametrize(

@@ -185,8 +185,8 @@ class Daemon:
         try:
             await asyncio.wait_for(self.p2p.shutdown(), self.timing.stop)
         except asyncio.TimeoutError:
-            child = self.p2p._child
-            child.kill()
+            self.p2p._child.kill()
+            await self.p2p._child.wait()
 
     async def addresses(self) -> tuple[str, ...]:
         """Multiaddresses by which other nodes may reach this one. Raises OSError, EOFError while down."""
